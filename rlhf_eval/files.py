@@ -1,0 +1,149 @@
+"""Reading and writing the project's files so that a killed process never leaves half of one.
+
+Whole files are written under a temporary name beside their place, flushed to disk and renamed. JSON
+Lines segments are appended to by one writer each; a line torn by a kill is dropped on reading and
+mended by the next append.
+"""
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from rlhf_eval.errors import DataError
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[TextIO]:
+    """A text file that takes `path`'s place when the block ends, and vanishes if it fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="\n") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write or replace a file atomically; missing folders are made."""
+    with _replacing(path) as stream:
+        stream.write(text)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write or replace a JSON file atomically, indented, keys in the order given."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write or replace a JSON Lines file atomically."""
+    with _replacing(path) as stream:
+        for row in rows:
+            stream.write(_line(row))
+
+
+def append_jsonl(path: Path, row: dict[str, Any]) -> None:
+    """Append one line and put it on the disk. One writer per file.
+
+    A last line that a killed writer left without its end is completed if it is whole JSON, else cut.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as stream:
+        _mend_tail(stream)
+        stream.write(_line(row).encode("utf-8"))
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file.
+
+    Raises:
+        DataError: the file is absent or malformed.
+    """
+    try:
+        return json.loads(_read_bytes(path))
+    except ValueError as error:
+        raise DataError(
+            f"{path} is not JSON: {error}.", "Delete the file to have it made again, or restore it."
+        ) from error
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSON Lines file; a last line without its end (a killed writer) is left out.
+
+    Raises:
+        DataError: the file is absent, or another line is malformed (the message gives its number).
+    """
+    *lines, tail = _read_bytes(path).split(b"\n")
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            raise DataError(
+                f"{path}, line {number} is not JSON: {error}.",
+                "Remove that line, or delete the file to have it made again.",
+            ) from error
+    if _is_json(tail):
+        rows.append(json.loads(tail))
+    return rows
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sha256_json(value: Any) -> str:
+    """SHA-256 of a value's canonical JSON (sorted keys, no spaces, UTF-8), in hexadecimal."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def _line(row: dict[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{path} does not exist.", "Check the path, or run the command that makes it."
+        ) from error
+
+
+def _mend_tail(stream: Any) -> None:
+    """End or cut the last line of a stream opened with `a+b`, leaving its position at the end."""
+    end = stream.seek(0, os.SEEK_END)
+    start, tail = end, b""
+    while start > 0 and b"\n" not in tail:
+        start = max(0, start - 65536)
+        stream.seek(start)
+        tail = stream.read(end - start)
+    tail = tail[tail.rfind(b"\n") + 1 :]
+    if not tail:
+        return
+    if _is_json(tail):
+        stream.write(b"\n")
+    else:
+        stream.truncate(end - len(tail))
