@@ -1,0 +1,1 @@
+"""From run directories to ranking, correlation, figures and report. Reads files only; never imports torch."""

@@ -1,0 +1,257 @@
+"""Run directories as records: everything the analysis knows about a run, and which runs may stand together."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rlhf_eval.config.schema import RunConfig
+from rlhf_eval.errors import DataError, did_you_mean
+from rlhf_eval.files import read_json, read_jsonl
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PromptScores:
+    """One evaluation's outcome of one run, prompt by prompt; all arrays have shape (prompts,).
+
+    Attributes:
+        prompt_ids: the prompts with a verdict; a prompt whose every verdict failed is absent.
+        value: in [0, 1], 1 = the policy's answer is better than the baseline's.
+        length_controlled: the same with the effect of length taken out; NaN where it does not exist.
+        characters: length of the policy's answer.
+        gold: the gold reward model's score of the answer; NaN where there is none.
+    """
+
+    prompt_ids: tuple[str, ...]
+    value: np.ndarray
+    length_controlled: np.ndarray
+    characters: np.ndarray
+    gold: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RunRecord:
+    """One run, finished or not.
+
+    Attributes:
+        finished: whether its score stage is done; where it is not, `scores`, `per_prompt` are empty.
+        untrained: the run is the policy base itself: the reference line, not a reward model.
+        scores: `stages/score/scores.json`.
+        per_prompt: by evaluation ("alpaca_eval", "arena_hard").
+        curves: the checkpoint rows of `metrics.jsonl`, by step; a resumed run's last word on a step counts.
+        benchmarks: `stages/benchmark/results.json`: by benchmark, percent with Wilson interval.
+        status: `status.json`; empty where there is none.
+    """
+
+    path: Path
+    config: RunConfig
+    hash8: str
+    finished: bool
+    scores: dict[str, Any]
+    per_prompt: dict[str, PromptScores]
+    curves: tuple[dict[str, Any], ...]
+    benchmarks: dict[str, dict[str, Any]]
+    status: dict[str, Any]
+
+    @property
+    def reward_model(self) -> str:
+        return self.config.reward_model.name
+
+    @property
+    def control(self) -> bool:
+        return self.config.reward_model.control
+
+    @property
+    def untrained(self) -> bool:
+        return self.config.reward_model.kind == "untrained"
+
+    @property
+    def policy(self) -> str:
+        return self.config.policy.name
+
+    @property
+    def algorithm(self) -> str:
+        return self.config.algorithm.name
+
+    @property
+    def judge(self) -> str:
+        return self.config.judge.name
+
+    @property
+    def seed(self) -> int:
+        return self.config.seed
+
+    @property
+    def state(self) -> str:
+        """Where the run is, in words: "done", "failed in train: out of memory", "pending" …"""
+        if self.finished:
+            return "done"
+        state = self.status.get("state", "not started")
+        stage = f" in {self.status['stage']}" if self.status.get("stage") else ""
+        error = f": {self.status['error']}" if self.status.get("error") else ""
+        return f"{state}{stage}{error}"
+
+
+def load_runs(folder: Path) -> list[RunRecord]:
+    """All runs of an experiment, by reward model and seed; the unfinished ones are marked, not dropped.
+
+    Raises:
+        DataError: the folder is absent or holds no finished run; a file is damaged; or finished runs
+            stand in it that must not be compared (see `check_comparable`).
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        siblings = [path.name for path in folder.parent.glob("*") if path.is_dir()]
+        raise DataError(
+            f"There is no experiment folder {folder}.",
+            did_you_mean(folder.name, siblings) if siblings else "Start runs with `rlhf-eval run`.",
+        )
+    runs = [read_run(path.parent) for path in sorted(folder.glob("*/config.yaml"))]
+    if not runs:
+        raise DataError(
+            f"{folder} holds no runs.",
+            "Give the folder of an experiment, such as runs/lab, or start runs with `rlhf-eval run`.",
+        )
+    finished = [run for run in runs if run.finished]
+    if not finished:
+        states = "; ".join(f"{run.path.name} ({run.state})" for run in runs[:5])
+        raise DataError(
+            f"None of the {len(runs)} runs in {folder} is finished: {states}.",
+            "Wait for them, or start their commands again: each continues where it stopped.",
+        )
+    check_comparable(finished)
+    return sorted(runs, key=lambda run: (run.reward_model, run.seed))
+
+
+def read_run(path: Path) -> RunRecord:
+    """One run directory.
+
+    Raises:
+        DataError: a file is damaged.
+    """
+    finished = (path / "stages/score/done.json").exists()
+    return RunRecord(
+        path=path,
+        config=_config(path / "config.yaml"),
+        hash8=path.name.rsplit("--", 1)[-1],
+        finished=finished,
+        scores=read_json(path / "stages/score/scores.json") if finished else {},
+        per_prompt=_per_prompt(path / "stages/score/per_prompt.jsonl") if finished else {},
+        curves=_curves(path / "metrics.jsonl"),
+        benchmarks=_json_if_there(path / "stages/benchmark/results.json"),
+        status=_json_if_there(path / "status.json"),
+    )
+
+
+def check_comparable(runs: Iterable[RunRecord]) -> None:
+    """Refuse to mix what cannot be compared.
+
+    Runs that are ranked together may differ in reward model and seed, and in nothing else that enters
+    the fingerprint (judge, prompts, policy, algorithm, …); one name stands for one reward model; one
+    reward model and seed has one run; and the prompts that were scored are the same.
+
+    Raises:
+        DataError: naming two runs and the fields in which they differ.
+    """
+    runs = list(runs)
+    first_of: dict[str, RunRecord] = {}
+    seen: dict[tuple[str, int], RunRecord] = {}
+    for run in runs:
+        _refuse_differences(runs[0], run, skip=("reward_model.", "seed"))
+        _refuse_differences(first_of.setdefault(run.reward_model, run), run, skip=("seed",))
+        twin = seen.setdefault((run.reward_model, run.seed), run)
+        if twin is not run:
+            raise DataError(
+                f"{twin.path.name} and {run.path.name} are the same reward model and seed.",
+                "Move one of them to another folder.",
+            )
+    for evaluation in sorted({name for run in runs for name in run.per_prompt}):
+        _refuse_other_prompts(runs, evaluation)
+
+
+def _refuse_differences(one: RunRecord, other: RunRecord, skip: tuple[str, ...]) -> None:
+    ours, theirs = dict(_flat(one.config)), dict(_flat(other.config))
+    names = [
+        name
+        for name in ours | theirs
+        if not name.startswith(skip) and ours.get(name) != theirs.get(name)
+    ]
+    if names:
+        listed = ", ".join(f"{name} ({ours.get(name)} / {theirs.get(name)})" for name in names[:6])
+        more = f" and {len(names) - 6} more" if len(names) > 6 else ""
+        raise DataError(
+            f"{one.path.name} and {other.path.name} cannot be compared; they differ in {listed}{more}.",
+            "Rank them in separate folders: give each setting its own `experiment=`.",
+        )
+
+
+def _refuse_other_prompts(runs: list[RunRecord], evaluation: str) -> None:
+    """Prompts may be missing from a run by failed verdicts, as many as it reports, and not otherwise."""
+    every = {id for run in runs if evaluation in run.per_prompt for id in run.per_prompt[evaluation].prompt_ids}
+    for run in runs:
+        scored = len(run.per_prompt[evaluation].prompt_ids) if evaluation in run.per_prompt else 0
+        failed = run.scores.get(evaluation, {}).get("failed", 0)
+        if scored + failed < len(every):
+            raise DataError(
+                f"{run.path.name} was scored on {scored} {evaluation} prompts ({failed} more failed), other "
+                f"runs in its folder on {len(every)} between them: the prompt sets differ.",
+                "Rank runs on different prompts in separate folders.",
+            )
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """The fields of a configuration that change results, as dotted names with plain values."""
+    if is_dataclass(value):
+        parts = {f.name: getattr(value, f.name) for f in fields(value) if f.metadata.get("fingerprint", True)}
+    elif isinstance(value, dict):
+        parts = value
+    else:
+        yield name, value
+        return
+    for key, part in parts.items():
+        yield from _flat(part, f"{name}.{key}" if name else str(key))
+
+
+def _config(path: Path) -> RunConfig:
+    import yaml
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(RunConfig).validate_python(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, UnicodeDecodeError, ValidationError) as error:
+        raise DataError(
+            f"{path} is not the configuration of a run: {error}",
+            "Restore the file, or move this run out of the experiment folder.",
+        ) from error
+
+
+def _per_prompt(path: Path) -> dict[str, PromptScores]:
+    rows_of: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in read_jsonl(path):
+        rows_of[row["evaluation"]].append(row)
+    return {evaluation: _prompt_scores(path, rows) for evaluation, rows in rows_of.items()}
+
+
+def _prompt_scores(path: Path, rows: list[dict[str, Any]]) -> PromptScores:
+    def column(name: str) -> np.ndarray:
+        return np.array([np.nan if row.get(name) is None else row[name] for row in rows], dtype=np.float64)
+
+    prompt_ids = tuple(row["prompt_id"] for row in rows)
+    if len(set(prompt_ids)) < len(prompt_ids):
+        raise DataError(f"{path} holds a prompt twice.", "Delete the run's stages/score folder and run it again.")
+    return PromptScores(
+        prompt_ids, column("value"), column("length_controlled"), column("characters"), column("gold")
+    )
+
+
+def _curves(path: Path) -> tuple[dict[str, Any], ...]:
+    rows = read_jsonl(path) if path.exists() else []
+    by_step = {row["step"]: row for row in rows if row.get("kind") == "checkpoint"}
+    return tuple(by_step[step] for step in sorted(by_step))
+
+
+def _json_if_there(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.exists() else {}
