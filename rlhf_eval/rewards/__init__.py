@@ -1,0 +1,1 @@
+"""Reward models of any kind behind one interface."""
