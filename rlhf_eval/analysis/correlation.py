@@ -103,7 +103,9 @@ def correlations(ranking: Ranking, seed: int = 0) -> list[Correlation]:
 
 def _warning(n: int) -> str | None:
     if n < 3:
-        return f"{n} reward model{'s' if n != 1 else ''}: no correlation can be computed from fewer than three."
+        return (
+            f"{n} reward model{'s' if n != 1 else ''}: no correlation can be computed from fewer than three."
+        )
     if n < FEW:
         return (
             f"Only {n} reward models: even without noise, Pearson's r between unrelated quantities "

@@ -42,7 +42,9 @@ class Bootstrap:
     draws: np.ndarray
 
 
-def nested_bootstrap(values: np.ndarray, groups: np.ndarray, bootstraps: int = 2000, seed: int = 0) -> Bootstrap:
+def nested_bootstrap(
+    values: np.ndarray, groups: np.ndarray, bootstraps: int = 2000, seed: int = 0
+) -> Bootstrap:
     """Paired, nested bootstrap over prompts and over the seeds within each group.
 
     Prompts are drawn once per replicate for all runs (paired: all policies answered the same prompts,
@@ -61,7 +63,9 @@ def nested_bootstrap(values: np.ndarray, groups: np.ndarray, bootstraps: int = 2
     """
     n_prompts, n_runs = values.shape
     rng = np.random.default_rng(seed)
-    prompt_weights = rng.multinomial(n_prompts, np.full(n_prompts, 1 / n_prompts), size=bootstraps).astype(float)
+    prompt_weights = rng.multinomial(n_prompts, np.full(n_prompts, 1 / n_prompts), size=bootstraps).astype(
+        float
+    )
     present = ~np.isnan(values)
     filled = np.where(present, values, 0.0)
     run_means = filled.sum(axis=0) / present.sum(axis=0)

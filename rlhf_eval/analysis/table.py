@@ -175,9 +175,7 @@ def check_comparable(runs: Iterable[RunRecord]) -> None:
 def _refuse_differences(one: RunRecord, other: RunRecord, skip: tuple[str, ...]) -> None:
     ours, theirs = dict(_flat(one.config)), dict(_flat(other.config))
     names = [
-        name
-        for name in ours | theirs
-        if not name.startswith(skip) and ours.get(name) != theirs.get(name)
+        name for name in ours | theirs if not name.startswith(skip) and ours.get(name) != theirs.get(name)
     ]
     if names:
         listed = ", ".join(f"{name} ({ours.get(name)} / {theirs.get(name)})" for name in names[:6])
@@ -190,7 +188,9 @@ def _refuse_differences(one: RunRecord, other: RunRecord, skip: tuple[str, ...])
 
 def _refuse_other_prompts(runs: list[RunRecord], evaluation: str) -> None:
     """Prompts may be missing from a run by failed verdicts, as many as it reports, and not otherwise."""
-    every = {id for run in runs if evaluation in run.per_prompt for id in run.per_prompt[evaluation].prompt_ids}
+    every = {
+        id for run in runs if evaluation in run.per_prompt for id in run.per_prompt[evaluation].prompt_ids
+    }
     for run in runs:
         scored = len(run.per_prompt[evaluation].prompt_ids) if evaluation in run.per_prompt else 0
         failed = run.scores.get(evaluation, {}).get("failed", 0)
@@ -241,7 +241,9 @@ def _prompt_scores(path: Path, rows: list[dict[str, Any]]) -> PromptScores:
 
     prompt_ids = tuple(row["prompt_id"] for row in rows)
     if len(set(prompt_ids)) < len(prompt_ids):
-        raise DataError(f"{path} holds a prompt twice.", "Delete the run's stages/score folder and run it again.")
+        raise DataError(
+            f"{path} holds a prompt twice.", "Delete the run's stages/score folder and run it again."
+        )
     return PromptScores(
         prompt_ids, column("value"), column("length_controlled"), column("characters"), column("gold")
     )

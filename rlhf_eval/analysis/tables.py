@@ -21,7 +21,9 @@ def ranking_table(ranking: Ranking) -> Any:
     for header in [*ranking.benchmarks, *(["gold"] if gold else []), "seeds"]:
         table.add_column(escape(header), justify="right")
 
-    def add(name: str, rank: str, rank_interval: str, entry: Any, benchmarks: dict, style: str | None) -> None:
+    def add(
+        name: str, rank: str, rank_interval: str, entry: Any, benchmarks: dict, style: str | None
+    ) -> None:
         table.add_row(
             escape(name),
             rank,

@@ -66,8 +66,12 @@ def write_run(
     path.mkdir(parents=True)
     (path / "config.yaml").write_text(yaml.safe_dump(config, allow_unicode=True, sort_keys=False), "utf-8")
     write(path / "status.json", state or {"state": "done" if finished else "running", "stage": "score"})
-    write(path / "manifest.json", {"git": {"commit": "abc123", "dirty": False}, "packages": {"trl": "1.16.0"}})
-    write(path / "stages/benchmark/results.json", {b: result(*pair) for b, pair in (benchmarks or {}).items()})
+    write(
+        path / "manifest.json", {"git": {"commit": "abc123", "dirty": False}, "packages": {"trl": "1.16.0"}}
+    )
+    write(
+        path / "stages/benchmark/results.json", {b: result(*pair) for b, pair in (benchmarks or {}).items()}
+    )
     if kl is not None:
         write_lines(path / "metrics.jsonl", curve(kl, gold, float(np.mean(values))))
     if not finished:
@@ -83,7 +87,9 @@ def write_run(
                     "evaluation": evaluation,
                     "prompt_id": ids[i],
                     "value": None if np.isnan(value) else value,
-                    "length_controlled": value if evaluation == "alpaca_eval" and not np.isnan(value) else None,
+                    "length_controlled": value
+                    if evaluation == "alpaca_eval" and not np.isnan(value)
+                    else None,
                     "characters": 80 + i,
                     "gold": gold,
                 }
@@ -91,7 +97,13 @@ def write_run(
         write_lines(
             path / f"stages/generate/{evaluation}.jsonl",
             [
-                {"prompt_id": ids[i], "instruction": f"list {i} fruits", "text": answers(i), "tokens": 9, "finish": "stop"}
+                {
+                    "prompt_id": ids[i],
+                    "instruction": f"list {i} fruits",
+                    "text": answers(i),
+                    "tokens": 9,
+                    "finish": "stop",
+                }
                 for i in range(len(column))
             ],
         )
@@ -130,8 +142,10 @@ def curve(kl: float, gold: float | None, quality: float) -> list[dict[str, Any]]
                 "kind": "checkpoint",
                 "step": step,
                 "kl": distance**2,
-                "proxy_reward": 1.1 * distance,
-                "gold_reward": None if gold is None else 0.49 + distance * (quality - 0.5) - 0.01 * distance**2,
+                "proxy_reward": distance * (0.9 + 0.4 * quality) - 0.05 * distance**2,
+                "gold_reward": None
+                if gold is None
+                else 0.49 + distance * (quality - 0.5) - 0.01 * distance**2,
                 "length_tokens": 12.0,
                 "n": 128,
             }
@@ -144,7 +158,11 @@ def verdicts(evaluation: str, ids: list[str], failed: int) -> list[dict[str, Any
     return [
         base
         | {"prompt_id": id, "key": f"k{i}"}
-        | ({"preference": None, "error": "time-out after 5 retries"} if i < failed else {"preference": 0.5, "error": None})
+        | (
+            {"preference": None, "error": "time-out after 5 retries"}
+            if i < failed
+            else {"preference": 0.5, "error": None}
+        )
         for i, id in enumerate(ids)
     ]
 
