@@ -114,7 +114,7 @@ def draw_ranking(ranking: Ranking) -> Any:
         if ranking.untrained:
             _reference_line(axes, ranking, axes.axvline)
         _pad(axes, 0.05, 0)
-        _title(axes, "Reward models by the policies they produced", pad=18)
+        _title(axes, "Downstream score of each reward model", pad=18)
         _legend(figure, rows, ranking.untrained is not None)
     return figure
 

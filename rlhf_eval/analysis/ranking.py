@@ -308,7 +308,7 @@ def _notes(rows: list[RankRow], n_prompts: int) -> tuple[str, ...]:
         notes.append("One seed per reward model: the intervals cover prompts only, not training luck.")
     elif single:
         notes.append(
-            f"One seed only for {', '.join(single)}: there the interval covers prompts only, not training luck."
+            f"One seed only for {', '.join(single)}: those intervals cover prompts only, not training luck."
         )
     few = min((row.n_seeds for row in rows if row.n_seeds > 1), default=None)
     if few is not None and few < 4:

@@ -26,7 +26,7 @@ def styled() -> Iterator[None]:
     """Settings under which figures are drawn and saved: the same files from the same data."""
     import matplotlib
 
-    settings = {
+    settings: dict[Any, Any] = {
         "font.family": "sans-serif",
         "font.sans-serif": ["DejaVu Sans"],
         "font.size": 9.5,
@@ -102,7 +102,7 @@ def svg_text(figure: Any) -> str:
 
 
 def inline_svg(figure: Any, prefix: str, description: str) -> str:
-    """The figure as an `<svg>` element for a page with several: ids prefixed, neutral colours left to the page.
+    """The figure as an `<svg>` element for a page with several: ids prefixed, neutral colours the page's own.
 
     Args:
         prefix: of every id; letters and digits.

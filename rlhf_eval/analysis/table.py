@@ -1,4 +1,4 @@
-"""Run directories as records: everything the analysis knows about a run, and which runs may stand together."""
+"""Run directories as records: all the analysis knows about a run, and which runs may stand together."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
