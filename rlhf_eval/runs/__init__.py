@@ -1,0 +1,1 @@
+"""One run: its directory, its stages and where it came from."""

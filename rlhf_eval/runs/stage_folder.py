@@ -1,0 +1,126 @@
+"""One stage's folder: what marks it as done, and what happens to work that cannot be used.
+
+    inputs.json   hash of everything the stage depends on; written when it begins
+    …             the stage's own files
+    done.json     the same hash, and size and SHA-256 of every output; written last
+
+A stage takes the `output_hash` of earlier stages into its own input hash, so a stage that is redone with
+the same result leaves those after it alone.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlhf_eval.errors import DataError
+from rlhf_eval.files import read_json, sha256_file, sha256_json, write_json
+
+LARGE = 64 * 2**20
+"""Bytes from which a file with unchanged size and modification time is not read again."""
+
+
+@dataclass(frozen=True)
+class StageFolder:
+    """The folder `stages/<name>` of one run."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def is_done(self, input_hash: str) -> bool:
+        """Whether the stage finished with these inputs and every output is still what it was."""
+        marker = self._marker("done.json")
+        return marker.get("input_hash") == input_hash and self._damaged(marker) is None
+
+    def begin(self, input_hash: str) -> str:
+        """Make the folder ready for the stage to work in.
+
+        Unfinished work with the same inputs stays. Work with other inputs moves to `<name>.stale-N`, and
+        a finished stage with a damaged file to `<name>.damaged-N`, so nothing computed is lost.
+
+        Returns:
+            One sentence about what was found; empty for a fresh start.
+        """
+        note = ""
+        begun, done = self._marker("inputs.json"), self._marker("done.json")
+        if begun.get("input_hash", input_hash) != input_hash:
+            note = f"Its inputs have changed; the earlier work is kept in {self._move_aside('stale')}."
+        elif (self.path / "done.json").exists():
+            damage = self._damaged(done) or "done.json does not belong to it"
+            note = f"{damage}; it is done anew, the earlier work is kept in {self._move_aside('damaged')}."
+        elif begun:
+            note = "It continues unfinished work."
+        elif self.path.exists() and any(self.path.iterdir()):
+            note = f"It had no inputs.json; what was there is kept in {self._move_aside('stale')}."
+        write_json(self.path / "inputs.json", {"input_hash": input_hash})
+        return note
+
+    def finish(self, outputs: Iterable[Path]) -> None:
+        """Mark the stage as done. `outputs` are its files, or folders of them; all must exist."""
+        write_json(
+            self.path / "done.json",
+            {
+                "input_hash": read_json(self.path / "inputs.json")["input_hash"],
+                "outputs": {
+                    file.relative_to(self.path).as_posix(): _describe(file) for file in _files(outputs)
+                },
+            },
+        )
+
+    @property
+    def output_hash(self) -> str:
+        """Hash of names and contents of the outputs of a finished stage."""
+        outputs = read_json(self.path / "done.json")["outputs"]
+        return sha256_json({name: output["sha256"] for name, output in outputs.items()})
+
+    def _marker(self, name: str) -> dict[str, Any]:
+        """The content of inputs.json or done.json; empty where it is absent or unreadable."""
+        try:
+            value = read_json(self.path / name)
+        except DataError:
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    def _damaged(self, marker: dict[str, Any]) -> str | None:
+        """What is wrong with a finished stage's files; None if nothing is."""
+        if not isinstance(marker.get("outputs"), dict):
+            return "done.json is damaged"
+        for name, expected in marker["outputs"].items():
+            file = self.path / name
+            if not file.is_file():
+                return f"{name} is missing"
+            if not _is_unchanged(file, expected):
+                return f"{name} has changed since it was written"
+        return None
+
+    def _move_aside(self, word: str) -> str:
+        number = 1
+        while (aside := self.path.with_name(f"{self.name}.{word}-{number}")).exists():
+            number += 1
+        self.path.rename(aside)
+        return aside.name
+
+
+def _files(paths: Iterable[Path]) -> Iterator[Path]:
+    for path in paths:
+        yield from sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+
+
+def _describe(file: Path) -> dict[str, Any]:
+    with file.open("rb") as stream:
+        os.fsync(stream.fileno())
+    stat = file.stat()
+    return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": sha256_file(file)}
+
+
+def _is_unchanged(file: Path, expected: dict[str, Any]) -> bool:
+    stat = file.stat()
+    if stat.st_size != expected["size"]:
+        return False
+    if stat.st_size >= LARGE and stat.st_mtime_ns == expected["mtime_ns"]:
+        return True
+    return sha256_file(file) == expected["sha256"]
