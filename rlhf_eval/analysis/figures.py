@@ -24,6 +24,7 @@ from rlhf_eval.analysis.style import (
 )
 from rlhf_eval.analysis.table import RunRecord
 from rlhf_eval.analysis.tables import span
+from rlhf_eval.analysis.tidy import correlation_rows, curve_rows, ranking_rows
 
 
 def write_figures(runs: Sequence[RunRecord], ranking: Ranking, folder: Path) -> list[Path]:
@@ -53,7 +54,7 @@ def draw_correlation(ranking: Ranking) -> Any:
             _point(axes, row)
         if ranking.untrained:
             _reference_line(axes, ranking, axes.axhline)
-        axes.set_xlabel(f"accuracy on {ranking.benchmark} (%)")
+        axes.set_xlabel(f"accuracy on {wrapped(ranking.benchmark or '', 50)} (%)")
         axes.set_ylabel(f"{ranking.metric.title} of the trained policy (%)")
         _pad(axes, 0.09, 0.09)
         found = correlations(ranking)
@@ -155,59 +156,6 @@ def draw_curves(rows: Sequence[dict[str, Any]]) -> Any:
         handles, texts = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, texts, loc="outside right center", fontsize=8.5)
     return figure
-
-
-def ranking_rows(ranking: Ranking) -> list[dict[str, Any]]:
-    """The numbers of the ranking figure."""
-    untrained = []
-    if ranking.untrained:
-        u = ranking.untrained
-        untrained = [dict.fromkeys(ranking.as_json()[0]) | {"reward_model": u.name, "control": True}]
-        untrained[0] |= {"n_seeds": u.n_seeds, "score": u.score, "low": u.low, "high": u.high}
-    return [{**row, "metric": ranking.metric.name} for row in [*ranking.as_json(), *untrained]]
-
-
-def correlation_rows(ranking: Ranking) -> list[dict[str, Any]]:
-    """The numbers of the correlation figure."""
-    return [
-        {
-            "reward_model": row.reward_model,
-            "control": row.control,
-            "benchmark": ranking.benchmark,
-            "accuracy": row.benchmark,
-            "accuracy_low": row.benchmark_low,
-            "accuracy_high": row.benchmark_high,
-            "metric": ranking.metric.name,
-            "score": row.score,
-            "score_low": row.low,
-            "score_high": row.high,
-        }
-        for row in ranking.rows
-        if row.benchmark is not None
-    ]
-
-
-def curve_rows(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
-    """The numbers of the curves, one checkpoint of one finished run a row; KL in nats per completion.
-
-    A sampled KL may come out slightly negative near the initial policy; √KL takes it as zero.
-    """
-    return [
-        {
-            "reward_model": run.reward_model,
-            "control": run.control,
-            "seed": run.seed,
-            "step": row["step"],
-            "kl": row["kl"],
-            "sqrt_kl": float(np.sqrt(max(row["kl"], 0.0))),
-            "proxy_reward": row["proxy_reward"],
-            "gold_reward": row.get("gold_reward"),
-            "length_tokens": row["length_tokens"],
-        }
-        for run in runs
-        if run.finished and not run.untrained
-        for row in run.curves
-    ]
 
 
 def _point(axes: Any, row: RankRow) -> None:

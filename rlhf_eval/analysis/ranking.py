@@ -8,37 +8,9 @@ import numpy as np
 
 from rlhf_eval.analysis.coefficients import spearman
 from rlhf_eval.analysis.intervals import LEVEL, nested_bootstrap, percentile_interval
+from rlhf_eval.analysis.metrics import METRICS, Metric
 from rlhf_eval.analysis.table import RunRecord
 from rlhf_eval.errors import ConfigError, DataError, did_you_mean
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """A downstream score: where it stands in a run's files and how it is called in figures."""
-
-    name: str
-    title: str
-    evaluation: str
-    summary_field: str
-    """Key in `scores.json`; percent."""
-    prompt_field: str
-    """Attribute of `PromptScores`; its mean × 100 is the score."""
-
-
-METRICS = {
-    metric.name: metric
-    for metric in (
-        Metric("alpaca_eval.win_rate", "AlpacaEval win rate", "alpaca_eval", "win_rate", "value"),
-        Metric(
-            "alpaca_eval.length_controlled_win_rate",
-            "AlpacaEval length-controlled win rate",
-            "alpaca_eval",
-            "length_controlled_win_rate",
-            "length_controlled",
-        ),
-        Metric("arena_hard.score", "Arena-Hard score", "arena_hard", "score", "value"),
-    )
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,9 +272,7 @@ def _spearman_gold(rows: list[RankRow]) -> float | None:
 
 
 def _notes(rows: list[RankRow], n_prompts: int) -> tuple[str, ...]:
-    notes = [
-        f"Intervals hold {LEVEL:.0%} and come from a paired bootstrap over {n_prompts} prompts and the seeds."
-    ]
+    notes = [f"Intervals: 95 %, from a paired bootstrap over {n_prompts} prompts and the seeds."]
     single = [row.reward_model for row in rows if row.n_seeds == 1]
     if len(single) == len(rows):
         notes.append("One seed per reward model: the intervals cover prompts only, not training luck.")

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from rlhf_eval.analysis.correlation import Coefficient, correlations
-from rlhf_eval.analysis.figures import curve_rows, draw_correlation, draw_curves, draw_ranking
-from rlhf_eval.analysis.ranking import METRICS, Ranking
+from rlhf_eval.analysis.figures import draw_correlation, draw_curves, draw_ranking
+from rlhf_eval.analysis.metrics import METRICS
+from rlhf_eval.analysis.ranking import Ranking
 from rlhf_eval.analysis.style import inline_svg
 from rlhf_eval.analysis.table import RunRecord
 from rlhf_eval.analysis.tables import number, span
+from rlhf_eval.analysis.tidy import curve_rows
 from rlhf_eval.analysis.wording import headline
 from rlhf_eval.files import read_json, read_jsonl, write_text
 

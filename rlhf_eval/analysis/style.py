@@ -18,6 +18,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8
 """Okabe and Ito's palette without black and yellow, two hues added; distinct under the common forms of
 colour blindness and on white and black."""
 ACCENT = COLOURS[0]
+_PAGE_COLOURS = ((INK, "ink"), (SOFT, "soft"), (RULE, "rule"), (PAPER, "paper"), (ACCENT, "accent"))
 DASHES = ((0, ()), (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 
 
@@ -72,7 +73,7 @@ def wrapped(name: str, width: int = 24) -> str:
     if len(printable) > 2.5 * width:
         printable = f"{printable[: int(1.5 * width)]}…{printable[-width // 2 :]}"
     lines = [""]
-    for part in re.findall(r"[^-_/ ]*[-_/ ]|[^-_/ ]+", printable):
+    for part in re.findall(rf"[^-_/ ]{{0,{width - 1}}}[-_/ ]|[^-_/ ]{{1,{width}}}", printable):
         if lines[-1] and len(lines[-1] + part) > width:
             lines.append("")
         lines[-1] += part
@@ -118,7 +119,7 @@ def inline_svg(figure: Any, prefix: str, description: str) -> str:
     svg = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{prefix}-", svg)
     svg = re.sub(r'<svg ([^>]*?)width="[^"]*pt"', r"<svg \1", svg, count=1)
     svg = re.sub(r'<svg ([^>]*?)height="[^"]*pt"', r"<svg \1", svg, count=1)
-    for colour, name in ((INK, "ink"), (SOFT, "soft"), (RULE, "rule"), (PAPER, "paper")):
+    for colour, name in _PAGE_COLOURS:
         svg = re.sub(rf"(fill|stroke): {colour}", rf"\1: var(--{name})", svg)
     return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(description)}" ', 1)
 

@@ -1,13 +1,14 @@
 """Run directories as records: all the analysis knows about a run, and which runs may stand together."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rlhf_eval.config.compose import fingerprint, flat, load
 from rlhf_eval.config.schema import RunConfig
 from rlhf_eval.errors import DataError, did_you_mean
 from rlhf_eval.files import read_json, read_jsonl
@@ -101,6 +102,7 @@ def load_runs(folder: Path) -> list[RunRecord]:
     Raises:
         DataError: the folder is absent or holds no finished run; a file is damaged; or finished runs
             stand in it that must not be compared (see `check_comparable`).
+        ConfigError: a `config.yaml` is damaged.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -130,12 +132,13 @@ def read_run(path: Path) -> RunRecord:
     """One run directory.
 
     Raises:
-        DataError: a file is damaged.
+        ConfigError: its `config.yaml` is damaged.
+        DataError: another file is.
     """
     finished = (path / "stages/score/done.json").exists()
     return RunRecord(
         path=path,
-        config=_config(path / "config.yaml"),
+        config=load(path / "config.yaml"),
         hash8=path.name.rsplit("--", 1)[-1],
         finished=finished,
         scores=read_json(path / "stages/score/scores.json") if finished else {},
@@ -173,7 +176,7 @@ def check_comparable(runs: Iterable[RunRecord]) -> None:
 
 
 def _refuse_differences(one: RunRecord, other: RunRecord, skip: tuple[str, ...]) -> None:
-    ours, theirs = dict(_flat(one.config)), dict(_flat(other.config))
+    ours, theirs = flat(fingerprint(one.config)), flat(fingerprint(other.config))
     names = [
         name for name in ours | theirs if not name.startswith(skip) and ours.get(name) != theirs.get(name)
     ]
@@ -200,32 +203,6 @@ def _refuse_other_prompts(runs: list[RunRecord], evaluation: str) -> None:
                 f"runs in its folder on {len(every)} between them: the prompt sets differ.",
                 "Rank runs on different prompts in separate folders.",
             )
-
-
-def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """The fields of a configuration that change results, as dotted names with plain values."""
-    if is_dataclass(value):
-        parts = {f.name: getattr(value, f.name) for f in fields(value) if f.metadata.get("fingerprint", True)}
-    elif isinstance(value, dict):
-        parts = value
-    else:
-        yield name, value
-        return
-    for key, part in parts.items():
-        yield from _flat(part, f"{name}.{key}" if name else str(key))
-
-
-def _config(path: Path) -> RunConfig:
-    import yaml
-    from pydantic import TypeAdapter, ValidationError
-
-    try:
-        return TypeAdapter(RunConfig).validate_python(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, UnicodeDecodeError, ValidationError) as error:
-        raise DataError(
-            f"{path} is not the configuration of a run: {error}",
-            "Restore the file, or move this run out of the experiment folder.",
-        ) from error
 
 
 def _per_prompt(path: Path) -> dict[str, PromptScores]:

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from rlhf_eval.analysis.ranking import METRICS, Ranking
+from rlhf_eval.analysis.metrics import METRICS
+from rlhf_eval.analysis.ranking import Ranking
 
 
 def ranking_table(ranking: Ranking) -> Any:

@@ -2,12 +2,17 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+
+from rlhf_eval.analysis.intervals import wilson
+from rlhf_eval.analysis.table import RunRecord
 
 CONFIG = {
     "reward_model": {"name": "clean", "kind": "classifier", "model": "lab:rm/clean"},
@@ -126,8 +131,6 @@ def write_run(
 
 
 def result(n: int, accuracy: float) -> dict[str, Any]:
-    from rlhf_eval.analysis.intervals import wilson
-
     low, high = wilson(n * accuracy / 100, n)
     return {"n": n, "accuracy": accuracy, "low": 100 * low, "high": 100 * high, "subsets": {"all": accuracy}}
 
@@ -213,6 +216,26 @@ def write_lab(folder: Path, seeds: int = 2, prompts: int = 300) -> Path:
     values = np.clip(0.5 + hardness + rng.normal(0, 0.2, prompts), 0, 1)
     write_run(folder, "untrained", 0, values, None, True, "untrained", gold=0.49, kl=None)
     return folder
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Callable[..., Path]:
+    """Adds a run to one experiment folder; see `write_run`."""
+    folder = tmp_path / "runs" / "lab"
+    folder.mkdir(parents=True)
+    return partial(write_run, folder)
+
+
+@pytest.fixture
+def renamed() -> Callable[[list[RunRecord], str], list[RunRecord]]:
+    """Runs under a reward model name that the schema would refuse today."""
+
+    def rename(run: RunRecord, name: str) -> RunRecord:
+        return replace(
+            run, config=replace(run.config, reward_model=replace(run.config.reward_model, name=name))
+        )
+
+    return lambda runs, name: [rename(run, name) for run in runs]
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,104 @@
+import csv
+import re
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rlhf_eval.analysis.figures import draw_correlation, write_figures
+from rlhf_eval.analysis.ranking import rank
+from rlhf_eval.analysis.style import inline_svg, wrapped
+from rlhf_eval.analysis.table import load_runs
+
+Add = Callable[..., Path]
+
+
+def drawn(folder: Path) -> dict[str, Path]:
+    runs = load_runs(folder)
+    return {path.name: path for path in write_figures(runs, rank(runs), folder / "figures")}
+
+
+def test_each_figure_is_png_svg_and_the_numbers_it_shows(lab: Path) -> None:
+    files = drawn(lab)
+    assert sorted(files) == sorted(
+        f"{name}.{kind}" for name in ("ranking", "correlation", "curves") for kind in ("png", "svg", "csv")
+    )
+    for name, path in files.items():
+        if name.endswith("png"):
+            assert path.read_bytes().startswith(b"\x89PNG")
+        if name.endswith("svg"):
+            ElementTree.parse(path)
+    with files["correlation.csv"].open() as stream:
+        rows = {row["reward_model"]: row for row in csv.DictReader(stream)}
+    assert float(rows["contaminated"]["accuracy"]) == 95.0
+    assert len(rows) == 8
+    with files["curves.csv"].open() as stream:
+        curve = [
+            row for row in csv.DictReader(stream) if row["reward_model"] == "clean" and row["seed"] == "0"
+        ]
+    assert [float(row["sqrt_kl"]) ** 2 for row in curve] == pytest.approx([float(row["kl"]) for row in curve])
+
+
+def test_the_same_runs_give_the_same_files(lab: Path) -> None:
+    before = {name: path.read_bytes() for name, path in drawn(lab).items()}
+    assert {name: path.read_bytes() for name, path in drawn(lab).items()} == before
+
+
+def test_labels_cover_neither_each_other_nor_points(experiment: Add) -> None:
+    rng = np.random.default_rng(0)
+    for i in range(9):
+        name = f"Skywork-Reward-V2-Llama-3.1-{i}B"
+        values = np.clip(0.5 + 0.02 * i + rng.normal(0, 0.02, 200), 0, 1)
+        folder = experiment(name, 0, values, benchmarks={"public": (2000, 84.0 + i)}).parent
+    figure = draw_correlation(rank(load_runs(folder)))
+    axes = figure.axes[0]
+    renderer = figure.canvas.get_renderer()
+    boxes = [a.get_window_extent(renderer) for a in axes.texts if a.get_text().startswith("Skywork")]
+    assert len(boxes) == 9
+    assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
+    points = [
+        axes.transData.transform(line.get_xydata()[0]) for line in axes.lines if line.get_marker() == "o"
+    ]
+    assert not any(box.contains(*point) for box in boxes for point in points)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_few_reward_models(experiment: Add, count: int) -> None:
+    for i in range(count):
+        folder = experiment(f"rm{i}", 0, [0.2, 0.4 + i / 10], benchmarks={"public": (300, 60.0 + i)}).parent
+    assert len(drawn(folder)) == 9
+
+
+def test_without_benchmark_and_curves_only_the_ranking_is_drawn(experiment: Add) -> None:
+    folder = experiment("clean", kl=None).parent
+    assert sorted(drawn(folder)) == ["ranking.csv", "ranking.png", "ranking.svg"]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["$\\frac{", "奖励 模型", "a" * 200, "<b>&amp;", "line\nbreak\u202e"])
+def test_any_name_can_be_drawn(experiment: Add, renamed: Callable, tmp_path: Path, name: str) -> None:
+    runs = renamed(load_runs(experiment("clean", benchmarks={name: (300, 60.0)}).parent), name)
+    for path in write_figures(runs, rank(runs), tmp_path):
+        if path.suffix == ".svg":
+            ElementTree.parse(path)
+
+
+def test_names_break_where_a_reader_expects() -> None:
+    assert wrapped("Skywork-Reward-V2-Llama-3.1-8B") == "Skywork-Reward-V2-Llama-\n3.1-8B"
+    assert wrapped("clean_small") == "clean_small"
+    assert max(map(len, wrapped("x" * 500).split("\n"))) < 60
+
+
+def test_inline_figures_share_a_page_without_sharing_ids(lab: Path) -> None:
+    ranking = rank(load_runs(lab))
+    one, other = (inline_svg(draw_correlation(ranking), prefix, "x < y") for prefix in "ab")
+    ids = [set(re.findall(r'\bid="([^"]+)"', svg)) for svg in (one, other)]
+    assert ids[0]
+    assert not ids[0] & ids[1]
+    for svg, own in zip((one, other), ids, strict=True):
+        assert set(re.findall(r'(?:href="#|url\(#)([^")]+)', svg)) <= own
+    assert "<metadata" not in one
+    assert "<!DOCTYPE" not in one
+    assert "var(--ink)" in one
