@@ -25,6 +25,13 @@ class Coefficient:
     low: float
     high: float
 
+    def __str__(self) -> str:
+        """`0.40 [−0.10, 0.55]`."""
+        if np.isnan(self.estimate):
+            return "undefined"
+        interval = "" if np.isnan(self.low) else f" [{self.low:.2f}, {self.high:.2f}]"
+        return f"{self.estimate:.2f}{interval}".replace("-", "−")
+
 
 @dataclass(frozen=True, slots=True)
 class Correlation:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rlhf_eval.analysis.correlation import Coefficient, Correlation, correlations
+from rlhf_eval.analysis.correlation import Correlation, correlations
 from rlhf_eval.analysis.labels import place_labels
 from rlhf_eval.analysis.ranking import Ranking, RankRow
 from rlhf_eval.analysis.style import (
@@ -234,14 +234,7 @@ def _sentence(found: Correlation) -> str:
     if found.n < 3:
         return found.warning or ""
     parts = (("Pearson", found.pearson), ("Spearman", found.spearman), ("Kendall", found.kendall))
-    return f"{found.label} (n = {found.n}):  " + "   ".join(f"{name} {_coefficient(c)}" for name, c in parts)
-
-
-def _coefficient(c: Coefficient) -> str:
-    if np.isnan(c.estimate):
-        return "undefined"
-    interval = "" if np.isnan(c.low) else f" [{c.low:.2f}, {c.high:.2f}]"
-    return f"{c.estimate:.2f}{interval}".replace("-", "−")
+    return f"{found.label} (n = {found.n}):  " + "   ".join(f"{name} {c}" for name, c in parts)
 
 
 def _looks(names: Sequence[tuple[bool, str]]) -> dict[str, dict[str, Any]]:

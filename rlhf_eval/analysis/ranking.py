@@ -272,8 +272,9 @@ def _spearman_gold(rows: list[RankRow]) -> float | None:
 
 
 def _notes(rows: list[RankRow], n_prompts: int) -> tuple[str, ...]:
-    notes = [f"Intervals: 95 %, from a paired bootstrap over {n_prompts} prompts and the seeds."]
     single = [row.reward_model for row in rows if row.n_seeds == 1]
+    seeds = "" if len(single) == len(rows) else " and the seeds"
+    notes = [f"Intervals: 95 %, from a paired bootstrap over {n_prompts} prompts{seeds}."]
     if len(single) == len(rows):
         notes.append("One seed per reward model: the intervals cover prompts only, not training luck.")
     elif single:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rlhf_eval.analysis.correlation import Coefficient, correlations
+from rlhf_eval.analysis.correlation import correlations
 from rlhf_eval.analysis.figures import draw_correlation, draw_curves, draw_ranking
 from rlhf_eval.analysis.metrics import METRICS
 from rlhf_eval.analysis.ranking import Ranking
@@ -60,8 +60,8 @@ def write_report(runs: Sequence[RunRecord], ranking: Ranking, path: Path) -> Pat
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "coefficient": _coefficient}
-    environment.globals |= {"span": span}
+    environment.filters["number"] = number
+    environment.globals["span"] = span
     finished = [run for run in runs if run.finished]
     page = environment.get_template("report.html.j2").render(
         experiment=finished[0].config.experiment,
@@ -167,27 +167,14 @@ def _provenance(run: RunRecord, folder: Path) -> dict[str, Any]:
     """Where a run's numbers come from; its directory relative to the report."""
     path = run.path / "manifest.json"
     manifest = read_json(path) if path.exists() else {}
-    packages = _find(manifest, "packages") or {}
+    code = manifest.get("code", {})
+    versions = {name: manifest[name] for name in ("rlhf_eval", "python") if name in manifest}
+    versions |= manifest.get("packages", {})
     return {
         "run": run,
         "folder": Path(os.path.relpath(run.path, folder)).as_posix(),
-        "commit": str(_find(manifest, "commit") or "–")[:12],
-        "dirty": bool(_find(manifest, "dirty")),
-        "packages_text": ", ".join(f"{name} {version}" for name, version in sorted(packages.items())),
+        "commit": (code.get("commit") or "–")[:12],
+        "dirty": code.get("dirty", False),
+        "seeds": ", ".join(f"{name} {seed}" for name, seed in manifest.get("seeds", {}).items()),
+        "packages_text": ", ".join(f"{name} {version}" for name, version in versions.items()),
     }
-
-
-def _find(manifest: Any, key: str) -> Any:
-    """The first value of `key` at any depth of a manifest."""
-    if not isinstance(manifest, dict):
-        return None
-    if key in manifest:
-        return manifest[key]
-    return next((found for value in manifest.values() if (found := _find(value, key)) is not None), None)
-
-
-def _coefficient(value: Coefficient) -> str:
-    if np.isnan(value.estimate):
-        return "undefined"
-    interval = "" if np.isnan(value.low) else f" ({value.low:.2f} to {value.high:.2f})"
-    return f"{value.estimate:.2f}{interval}".replace("-", "−")

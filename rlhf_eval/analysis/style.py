@@ -121,7 +121,8 @@ def inline_svg(figure: Any, prefix: str, description: str) -> str:
     svg = re.sub(r'<svg ([^>]*?)height="[^"]*pt"', r"<svg \1", svg, count=1)
     for colour, name in _PAGE_COLOURS:
         svg = re.sub(rf"(fill|stroke): {colour}", rf"\1: var(--{name})", svg)
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(description)}" ', 1)
+    width = f"max-width: {112 * figure.get_figwidth():.0f}px"
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(description)}" style="{width}" ', 1)
 
 
 def csv_text(rows: Iterable[dict[str, Any]]) -> str:

@@ -77,8 +77,7 @@ def _benchmark(ranking: Ranking) -> list[str]:
     if not np.isnan(found.spearman.estimate):
         sentences.append(
             f"Over the {found.n} candidates its accuracy orders the outcomes with a Spearman correlation of "
-            f"{found.spearman.estimate:.2f} ({found.spearman.low:.2f} to {found.spearman.high:.2f} from "
-            "measurement noise)."
+            f"{found.spearman} (brackets: measurement noise)."
         )
     if found.warning:
         sentences.append(found.warning)

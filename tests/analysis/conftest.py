@@ -72,7 +72,8 @@ def write_run(
     (path / "config.yaml").write_text(yaml.safe_dump(config, allow_unicode=True, sort_keys=False), "utf-8")
     write(path / "status.json", state or {"state": "done" if finished else "running", "stage": "score"})
     write(
-        path / "manifest.json", {"git": {"commit": "abc123", "dirty": False}, "packages": {"trl": "1.16.0"}}
+        path / "manifest.json",
+        {"code": {"commit": "abc123", "dirty": True}, "seeds": {"run": seed}, "packages": {"trl": "1.16.0"}},
     )
     write(
         path / "stages/benchmark/results.json", {b: result(*pair) for b, pair in (benchmarks or {}).items()}

@@ -64,6 +64,7 @@ def test_the_page_says_who_won_and_what_the_benchmark_told(lab: Path) -> None:
         assert f'id="{section}"' in text
     assert "clean--lab_policy--grpo--s0--0a1b2c3d" in text
     assert "trl 1.16.0" in text
+    assert "abc123" in text
     assert text.count("<svg") == 3
     assert len(text) < 1_000_000
 
