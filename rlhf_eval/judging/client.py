@@ -160,8 +160,7 @@ def _key(judge: JudgeConfig) -> str:
     key = os.environ.get(judge.api_key_variable, "").strip()
     if not key:
         raise JudgeError(
-            f"The environment variable {judge.api_key_variable} is not set; judge '{judge.name}' needs the key "
-            "in it.",
+            f"The environment variable {judge.api_key_variable} (key of judge '{judge.name}') is not set.",
             f"export {judge.api_key_variable}=…",
         )
     return key

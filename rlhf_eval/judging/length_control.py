@@ -16,10 +16,10 @@ Two departures from the official code, both for the better: features belong to t
 joined by position, and the spread is the sampling error of the estimate (see `LengthControlled.values`).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 PENALTY_GRID = np.logspace(-4, 4, 10)
 FOLDS = 5
@@ -63,18 +63,18 @@ class LengthControlled:
 
 
 def length_controlled(
-    preference: Sequence[float],
-    length_difference: Sequence[int],
-    difficulty: Sequence[float] | None = None,
+    preference: ArrayLike,
+    length_difference: ArrayLike,
+    difficulty: ArrayLike | None = None,
     regulariser: Regulariser | None = None,
 ) -> LengthControlled | None:
     """The length-controlled win rate of one policy.
 
     Args:
-        preference: per prompt, in [0, 1], 1 = the policy wins. The rows stand in the order of the evaluation
-            set: the folds of the cross-validation depend on it.
-        length_difference: characters of the baseline's answer minus characters of the policy's.
-        difficulty: per prompt; None leaves the term out (also of the regulariser).
+        preference: shape (prompts,), in [0, 1], 1 = the policy wins. The rows stand in the order of the
+            evaluation set: the folds of the cross-validation depend on it.
+        length_difference: shape (prompts,), characters of the baseline's answer minus the policy's.
+        difficulty: shape (prompts,); None leaves the term out (also of the regulariser).
         regulariser: only where the judge is the one it was fitted to.
 
     Returns:
@@ -122,7 +122,9 @@ def _fit(features: np.ndarray, target: np.ndarray, weight: np.ndarray) -> np.nda
     rows = np.arange(len(target))
     twice = np.concatenate([rows, rows])
     label = np.repeat([1, 0], len(rows))
-    probability = np.concatenate([target, 1 - target])
+    # Neither label may vanish: liblinear drops rows of weight zero and cannot fit a single class.
+    uncertain = np.clip(target, 1e-12, 1 - 1e-12)
+    probability = np.concatenate([uncertain, 1 - uncertain])
 
     def coefficients(chosen: np.ndarray, penalty: float, random: np.random.RandomState) -> np.ndarray:
         from sklearn.linear_model import LogisticRegression

@@ -43,7 +43,7 @@ def judge(config: RunConfig, answers: Answers, folder: Path, advance: Callable[[
     """
     by_evaluation = _questions(config, answers)
     questions = [question for group in by_evaluation.values() for question in group]
-    found = verdicts.known(folder)
+    found = verdicts.known(folder, by_evaluation)
     found |= {q.key: q.verdict(q.settled, "") for q in questions if q.settled is not None}
     found = {question.key: found[question.key] for question in questions if question.key in found}
     open_questions = [question for question in questions if question.key not in found]

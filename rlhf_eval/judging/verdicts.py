@@ -9,7 +9,7 @@ import os
 import secrets
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -55,9 +55,10 @@ class Segment:
         self._stream.close()
 
 
-def known(folder: Path) -> dict[str, Verdict]:
+def known(folder: Path, evaluations: Iterable[str]) -> dict[str, Verdict]:
     """Every verdict in a folder that holds a preference, by key; failed ones are to be asked again."""
-    rows = [row for path in (*_settled(folder), *_segments(folder)) for row in read_jsonl(path)]
+    settled = [path for evaluation in evaluations if (path := file(folder, evaluation)).exists()]
+    rows = [row for path in (*settled, *_segments(folder)) for row in read_jsonl(path)]
     return {row["key"]: Verdict(**row) for row in rows if row["preference"] is not None}
 
 
@@ -111,10 +112,6 @@ def refuse_if_too_many_failed(verdicts: Sequence[Verdict], max_failed_share: flo
 def file(folder: Path, evaluation: str) -> Path:
     """Where the verdicts of one evaluation stand."""
     return folder / f"{evaluation}.jsonl"
-
-
-def _settled(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.jsonl"))
 
 
 def _segments(folder: Path) -> list[Path]:
