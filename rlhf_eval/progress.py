@@ -60,7 +60,7 @@ class RichProgress:
         self.task = None
 
     def stage(self, name: str, state: str) -> None:
-        if self.task is not None:
+        if self.task is not None and (state == "running" or name == self.name):
             self.bars.remove_task(self.task)
             self.task = None
         if state == "running":

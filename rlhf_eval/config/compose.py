@@ -5,6 +5,7 @@ Hydra composes `conf/`; the schema's dataclasses check the result. Whatever a us
 """
 
 import dataclasses
+import math
 import re
 import typing
 from collections.abc import Iterator
@@ -37,6 +38,13 @@ def groups(conf: Path | None = None) -> dict[str, list[str]]:
     conf = conf or conf_folder()
     folders = sorted(path for path in conf.iterdir() if path.is_dir() and any(path.glob("*.yaml")))
     return {folder.name: sorted(path.stem for path in folder.glob("*.yaml")) for folder in folders}
+
+
+def describe(group: str, choice: str, conf: Path | None = None) -> str:
+    """The first comment line of a choice's file, which says what it is."""
+    lines = ((conf or conf_folder()) / group / f"{choice}.yaml").read_text(encoding="utf-8").splitlines()
+    comments = [line[1:].strip() for line in lines if line.startswith("#")]
+    return next((comment for comment in comments if not comment.startswith("@")), "")
 
 
 def compose(overrides: list[str], conf: Path | None = None) -> RunConfig:
@@ -149,6 +157,22 @@ def _validated(value: Any, origin: str) -> RunConfig:
         config = RUN_CONFIG.validate_python(value)
     except ValidationError as error:
         raise _schema_error(error, origin) from error
+    algorithm = config.algorithm
+    completions, batch = (
+        algorithm.prompts_per_step * algorithm.group_size,
+        algorithm.completions_per_device_batch,
+    )
+    if completions % batch:
+        raise ConfigError(
+            f"algorithm.completions_per_device_batch: {batch} does not divide prompts_per_step * group_size, "
+            f"which is {completions}.",
+            f"Set algorithm.completions_per_device_batch={math.gcd(completions, batch)} or another divisor.",
+        )
+    return check_names(config)
+
+
+def check_names(config: RunConfig) -> RunConfig:
+    """The configuration itself, if its names can stand in a run directory's path; else ConfigError."""
     for path in ("experiment", "reward_model.name", "policy.name", "algorithm.name"):
         name = flat(_plain(config))[path]
         if not NAME.fullmatch(name):

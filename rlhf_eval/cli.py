@@ -1,0 +1,205 @@
+"""The command `rlhf-eval`: its arguments, its exit codes and how it shows errors.
+
+Exit codes: 0 done, 1 something failed, 2 usage or configuration, 130 interrupted. What the subcommands do
+stands in `cli_commands.py`, which is imported only when one is carried out.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from rlhf_eval import __version__
+from rlhf_eval.errors import ConfigError, RlhfEvalError, did_you_mean
+
+
+class Parser(argparse.ArgumentParser):
+    """Shows usage errors as every other error is shown."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message[0].upper()}{message[1:]}.", f"See `{self.prog} --help`.")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out one command line and return its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _carry_out(words)
+    except RlhfEvalError as error:
+        if "--debug" in words:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted: the same command continues from here", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _carry_out(words: list[str]) -> int:
+    parser, commands = _parser()
+    if words and not words[0].startswith("-") and words[0] not in commands:
+        raise ConfigError(f"There is no command '{words[0]}'.", did_you_mean(words[0], commands))
+    options, rest = parser.parse_known_args(words)
+    if hasattr(options, "overrides"):  # overrides may stand before and after options
+        options.overrides += [word for word in rest if not word.startswith("-")]
+        rest = [word for word in rest if word.startswith("-")]
+    if rest:
+        known = commands[options.command]._option_string_actions
+        raise ConfigError(
+            f"`rlhf-eval {options.command}` has no option {rest[0]}.",
+            did_you_mean(rest[0], (name for name in known if name.startswith("--"))),
+        )
+    from rlhf_eval import cli_commands
+
+    return getattr(cli_commands, options.command)(options)
+
+
+def _parser() -> tuple[Parser, dict[str, Parser]]:
+    parser = Parser(
+        prog="rlhf-eval",
+        description="Trains policies against reward models, scores the policies, ranks the reward models.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_examples(
+            "rlhf-eval demo",
+            "rlhf-eval run experiment=lab reward_model=lab_clean seed=3",
+            "rlhf-eval rank runs/lab",
+        ),
+    )
+    parser.add_argument("--version", action="version", version=f"rlhf-eval {__version__}")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+
+    def command(name: str, summary: str, *examples: str) -> Any:
+        return subparsers.add_parser(
+            name,
+            help=summary[0].lower() + summary[1:].rstrip("."),
+            description=summary,
+            epilog=_examples(*examples),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    demo = command(
+        "demo",
+        "Train and rank nine reward models on the embedded lab; a second call does only what is missing.",
+        "rlhf-eval demo",
+        "rlhf-eval demo --lab-seed 1 --seeds 3",
+    )
+    demo.add_argument(
+        "--lab-seed", type=_at_least(0), default=0, metavar="N", help="seed of the lab's world (0)"
+    )
+    demo.add_argument("--seeds", type=_at_least(1), default=2, metavar="N", help="training seeds (2)")
+    demo.add_argument("--jobs", type=_at_least(1), default=2, metavar="N", help="runs side by side (2)")
+    demo.add_argument("--output", default="runs", metavar="DIR", help="folder of experiments (runs)")
+    demo.add_argument("--experiment", metavar="NAME", help="folder in it (lab, or lab_N with --lab-seed N)")
+
+    run = command(
+        "run",
+        "Execute one run; the same command continues after an interruption.",
+        "rlhf-eval run experiment=lab reward_model=lab_clean seed=3",
+        "rlhf-eval run reward_model=skywork_v2_llama_8b policy=tulu3_8b_sft algorithm.steps=200",
+    )
+    _takes_overrides(run)
+    run.add_argument("--run-dir", type=Path, metavar="DIR", help="run directory (output/experiment/<name>)")
+
+    rank = command(
+        "rank",
+        "Rank the reward models of an experiment, with intervals.",
+        "rlhf-eval rank runs/lab",
+        "rlhf-eval rank runs/lab --metric arena_hard.score --json",
+    )
+    _takes_ranking(rank)
+    _offers_json(rank)
+
+    plot = command(
+        "plot",
+        "Write the figures of an experiment (PNG, SVG, CSV).",
+        "rlhf-eval plot runs/lab --output figures",
+    )
+    _takes_ranking(plot)
+    plot.add_argument("--output", type=Path, metavar="DIR", help="folder (EXPERIMENT_FOLDER/figures)")
+
+    report = command(
+        "report",
+        "Write an experiment's report, one HTML page.",
+        "rlhf-eval report runs/lab --output lab.html",
+    )
+    _takes_ranking(report)
+    report.add_argument("--output", type=Path, metavar="FILE", help="page (EXPERIMENT_FOLDER/report.html)")
+
+    status = command(
+        "status",
+        "Show where every run of an experiment is.",
+        "rlhf-eval status runs/lab",
+        "rlhf-eval status runs/lab --json",
+    )
+    status.add_argument("experiment_folder", type=Path, metavar="EXPERIMENT_FOLDER")
+    _offers_json(status)
+
+    ls = command(
+        "ls",
+        "List experiments, or the choices that a configuration has.",
+        "rlhf-eval ls",
+        "rlhf-eval ls --configs",
+        "rlhf-eval ls --configs reward_model --json",
+    )
+    ls.add_argument("output_folder", type=Path, nargs="?", default=Path("runs"), metavar="OUTPUT_FOLDER")
+    ls.add_argument(
+        "--configs", nargs="?", const="", metavar="GROUP", help="list configuration choices instead"
+    )
+    _offers_json(ls)
+
+    validate = command(
+        "validate",
+        "Check a configuration and show it, without running anything.",
+        "rlhf-eval validate experiment=lab reward_model=lab_clean",
+        "rlhf-eval validate experiment=lab reward_model=random algorithm.steps=10 --json",
+    )
+    _takes_overrides(validate)
+    _offers_json(validate)
+
+    for subparser in subparsers.choices.values():
+        subparser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser, dict(subparsers.choices)
+
+
+def _examples(*lines: str) -> str:
+    return "examples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def _takes_overrides(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="OVERRIDE",
+        help="group=choice or field.path=value; `rlhf-eval ls --configs` lists groups and choices",
+    )
+    parser.add_argument("--experiment", metavar="NAME", help="folder below output (the experiment's own)")
+
+
+def _takes_ranking(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("experiment_folder", type=Path, metavar="EXPERIMENT_FOLDER")
+    parser.add_argument(
+        "--metric",
+        default="alpaca_eval.win_rate",
+        metavar="NAME",
+        help="alpaca_eval.win_rate (default), alpaca_eval.length_controlled_win_rate or arena_hard.score",
+    )
+    parser.add_argument("--benchmark", metavar="NAME", help="benchmark beside it (the experiment's first)")
+
+
+def _offers_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def _at_least(minimum: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < minimum:
+            raise argparse.ArgumentTypeError(f"'{text}' is no whole number from {minimum} on")
+        return int(text)
+
+    return number

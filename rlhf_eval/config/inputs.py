@@ -1,0 +1,95 @@
+"""What a configuration refers to outside itself, and whether it is there: known before anything is loaded."""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlhf_eval.config.schema import RewardModelConfig, RunConfig
+from rlhf_eval.errors import ConfigError
+
+HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+FOUND = "found"
+MISSING = "missing"
+BUILT = "built on demand"
+UNCHECKED = "on the hub, not checked here"
+UNSET = "not set here"
+
+
+@dataclass(frozen=True)
+class Input:
+    """One reference: the dotted path of the field, its value, and what was found."""
+
+    field: str
+    value: str
+    state: str
+
+
+def inputs(config: RunConfig) -> list[Input]:
+    """Every source, model and environment variable that the run will need."""
+    found = [Input(field, value, _source_state(value)) for field, value in _sources(config)]
+    found += [Input(field, value, _model_state(value)) for field, value in _models(config)]
+    if variable := config.judge.api_key_variable:
+        state = FOUND if os.environ.get(variable) else UNSET
+        found.append(Input("judge.api_key_variable", variable, state))
+    return found
+
+
+def require_inputs(config: RunConfig) -> None:
+    """Raises ConfigError, naming the fields, if a local file or folder is missing or the lab is not there."""
+    for item in inputs(config):
+        if item.state == BUILT and config.lab is None:
+            raise ConfigError(
+                f"{item.field}: '{item.value}' belongs to the embedded lab, but `lab` is null.",
+                "Add experiment=lab, or give a local path or a hub name.",
+            )
+    missing = [item for item in inputs(config) if item.state == MISSING]
+    if missing:
+        names = "; ".join(f"{item.field}: '{item.value}'" for item in missing)
+        raise ConfigError(f"These do not exist (looked in {Path.cwd()}): {names}.", "Correct the paths.")
+
+
+def _sources(config: RunConfig) -> Iterator[tuple[str, str]]:
+    prompts = config.prompts
+    yield "prompts.train", prompts.train
+    yield "prompts.held_out", prompts.held_out
+    yield "prompts.alpaca_eval.reference_outputs", prompts.alpaca_eval.reference_outputs
+    if prompts.alpaca_eval.difficulty:
+        yield "prompts.alpaca_eval.difficulty", prompts.alpaca_eval.difficulty
+    yield "prompts.arena_hard.questions", prompts.arena_hard.questions
+    yield "prompts.arena_hard.baseline_answers", prompts.arena_hard.baseline_answers
+    if config.judge.arena_hard_prompt:
+        yield "judge.arena_hard_prompt", config.judge.arena_hard_prompt
+    for name, benchmark in config.benchmarks.items():
+        yield f"benchmarks.{name}.pairs", benchmark.pairs
+
+
+def _models(config: RunConfig) -> Iterator[tuple[str, str]]:
+    yield "policy.model", config.policy.model
+    yield from _reward_models("reward_model", config.reward_model)
+    yield from _reward_models("gold_reward_model", config.gold_reward_model)
+
+
+def _reward_models(field: str, reward_model: RewardModelConfig | None) -> Iterator[tuple[str, str]]:
+    if reward_model is not None:
+        if reward_model.model:
+            yield f"{field}.model", reward_model.model
+        yield from _reward_models(f"{field}.inner", reward_model.inner)
+
+
+def _source_state(value: str) -> str:
+    if value.startswith("lab:"):
+        return BUILT
+    if value.startswith("hf://"):
+        return UNCHECKED
+    return FOUND if Path(value).expanduser().is_file() else MISSING
+
+
+def _model_state(value: str) -> str:
+    if value.startswith("lab:"):
+        return BUILT
+    if Path(value).expanduser().is_dir():
+        return FOUND
+    return UNCHECKED if HUB_NAME.fullmatch(value) and not value.startswith(".") else MISSING

@@ -1,0 +1,65 @@
+"""`rlhf-eval demo`: the whole way once, on the embedded lab."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from rlhf_eval.analysis.ranking import Ranking
+from rlhf_eval.config.compose import check_names
+from rlhf_eval.progress import Progress
+from rlhf_eval.sweep.grid import points
+from rlhf_eval.sweep.local import Outcome, run_all
+
+REWARD_MODELS = (
+    "lab_clean",
+    "lab_clean_small",
+    "lab_noisy",
+    "lab_length_biased",
+    "lab_contaminated",
+    "random",
+    "length_only",
+    "lab_flipped",
+    "untrained",
+)
+
+
+def run_demo(
+    lab_seed: int, seeds: int, jobs: int, output: str, experiment: str, progress: Progress
+) -> tuple[Path, list[Outcome]]:
+    """Build the lab's world and execute every reward model with every seed; what is done is left alone.
+
+    Args:
+        lab_seed: seed of the world.
+        seeds: number of training seeds, counted from 0.
+        jobs: runs side by side.
+
+    Returns:
+        The experiment's folder and how each run ended.
+    """
+    overrides = ["experiment=lab", f"lab.seed={lab_seed}"]
+    grid = points(overrides, REWARD_MODELS, range(seeds))
+    configs = [check_names(replace(config, output=output, experiment=experiment)) for config in grid]
+    lab = configs[0].lab
+    assert lab is not None
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    from rlhf_eval.lab.build import ensure
+
+    ensure(lab, jobs, progress)
+    return Path(output) / experiment, run_all(configs, jobs, progress)
+
+
+def write_results(folder: Path) -> tuple[Ranking, list[Path]]:
+    """Rank an experiment's finished runs; write figures and report unless they are newer than every score."""
+    from rlhf_eval.analysis.figures import write_figures
+    from rlhf_eval.analysis.ranking import rank
+    from rlhf_eval.analysis.report import write_report
+    from rlhf_eval.analysis.table import load_runs
+
+    runs = load_runs(folder)
+    ranking = rank(runs)
+    page = folder / "report.html"
+    scored = max(file.stat().st_mtime for file in folder.glob("*/stages/score/done.json"))
+    if not page.exists() or page.stat().st_mtime < scored:
+        write_figures(runs, ranking, folder / "figures")
+        write_report(runs, ranking, page)
+    return ranking, [*sorted((folder / "figures").iterdir()), page]
