@@ -16,7 +16,7 @@ STATES = ("pending", "running", "interrupted", "failed", "done", "damaged")
 
 def demo(options: Namespace) -> int:
     from rlhf_eval.progress import progress_for_terminal
-    from rlhf_eval.sweep.demo import run_demo, write_results
+    from rlhf_eval.sweep.demo import run_demo
 
     experiment = options.experiment or (f"lab_{options.lab_seed}" if options.lab_seed else "lab")
     with progress_for_terminal() as progress:
@@ -25,7 +25,7 @@ def demo(options: Namespace) -> int:
         )
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     if len(failed) < len(outcomes):
-        ranking, files = write_results(folder)
+        ranking, files = _write_results(folder)
         _console().print(ranking.as_table())
         for file in files:
             if file.suffix != ".csv":
@@ -162,6 +162,23 @@ def _ranking(options: Namespace) -> tuple[Sequence[Any], Any]:
 
     runs = load_runs(options.experiment_folder)
     return runs, rank(runs, metric=options.metric, benchmark=options.benchmark)
+
+
+def _write_results(folder: Path) -> tuple[Any, list[Path]]:
+    """Rank an experiment's finished runs; write figures and report unless they are newer than every score."""
+    from rlhf_eval.analysis.figures import write_figures
+    from rlhf_eval.analysis.ranking import rank
+    from rlhf_eval.analysis.report import write_report
+    from rlhf_eval.analysis.table import load_runs
+
+    runs = load_runs(folder)
+    ranking = rank(runs)
+    page = folder / "report.html"
+    scored = max(file.stat().st_mtime for file in folder.glob("*/stages/score/done.json"))
+    if not page.exists() or page.stat().st_mtime < scored:
+        write_figures(runs, ranking, folder / "figures")
+        write_report(runs, ranking, page)
+    return ranking, [*sorted((folder / "figures").iterdir()), page]
 
 
 def _status_row(directory: Any) -> dict[str, Any]:

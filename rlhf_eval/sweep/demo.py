@@ -4,7 +4,6 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from rlhf_eval.analysis.ranking import Ranking
 from rlhf_eval.config.compose import check_names
 from rlhf_eval.progress import Progress
 from rlhf_eval.sweep.grid import points
@@ -46,20 +45,3 @@ def run_demo(
 
     ensure(lab, jobs, progress)
     return Path(output) / experiment, run_all(configs, jobs, progress)
-
-
-def write_results(folder: Path) -> tuple[Ranking, list[Path]]:
-    """Rank an experiment's finished runs; write figures and report unless they are newer than every score."""
-    from rlhf_eval.analysis.figures import write_figures
-    from rlhf_eval.analysis.ranking import rank
-    from rlhf_eval.analysis.report import write_report
-    from rlhf_eval.analysis.table import load_runs
-
-    runs = load_runs(folder)
-    ranking = rank(runs)
-    page = folder / "report.html"
-    scored = max(file.stat().st_mtime for file in folder.glob("*/stages/score/done.json"))
-    if not page.exists() or page.stat().st_mtime < scored:
-        write_figures(runs, ranking, folder / "figures")
-        write_report(runs, ranking, page)
-    return ranking, [*sorted((folder / "figures").iterdir()), page]
