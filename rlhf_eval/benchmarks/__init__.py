@@ -1,0 +1,1 @@
+"""Static benchmarks of reward models."""

@@ -1,0 +1,1 @@
+"""Training policies against reward models with TRL."""
