@@ -68,7 +68,7 @@ def test_absent_or_malformed_json_is_a_data_error(tmp_path: Path, content: str |
     path = tmp_path / "value.json"
     if content is not None:
         path.write_text(content)
-    with pytest.raises(DataError, match="value.json"):
+    with pytest.raises(DataError, match=r"value\.json"):
         files.read_json(path)
 
 
