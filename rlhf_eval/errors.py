@@ -4,8 +4,8 @@ A user can cause many failures; each is an `RlhfEvalError` that says what went w
 cure. The command line prints it without a traceback (`--debug` shows one) and exits with `exit_code`.
 """
 
-from difflib import get_close_matches
 from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 class RlhfEvalError(Exception):

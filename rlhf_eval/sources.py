@@ -60,7 +60,9 @@ def read_rows(source: str) -> list[dict[str, Any]]:
     path = resolve(source)
     suffixes = [suffix for suffix in path.suffixes if suffix in {".json", ".jsonl", ".csv", ".parquet"}]
     if not suffixes:
-        raise DataError(f"'{source}' is of no known file type.", "Use .json, .jsonl, .csv or .parquet (or .gz).")
+        raise DataError(
+            f"'{source}' is of no known file type.", "Use .json, .jsonl, .csv or .parquet (or .gz)."
+        )
     raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     if suffixes[-1] == ".parquet":
         import pyarrow.parquet
@@ -88,7 +90,9 @@ def _parse(text: str, source: str, where: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise DataError(f"'{source}'{where} is malformed JSON: {error}.", "Mend or fetch the file again.") from None
+        raise DataError(
+            f"'{source}'{where} is malformed JSON: {error}.", "Mend or fetch the file again."
+        ) from None
 
 
 def _download(source: str) -> Path:

@@ -110,7 +110,7 @@ def answer_prompts(
     lengths = [len(prompt_ids(tokenizer, prompt)) for prompt in prompts]
     if too_long := [p.id for p, n in zip(prompts, lengths, strict=True) if n > max_prompt_tokens]:
         raise DataError(
-            f"{len(too_long)} evaluation prompts are longer than {max_prompt_tokens} tokens, first {too_long[0]}.",
+            f"{len(too_long)} evaluation prompts exceed {max_prompt_tokens} tokens, first {too_long[0]}.",
             "Raise prompts.max_prompt_tokens.",
         )
     order = sorted(range(len(prompts)), key=lambda index: (lengths[index], prompts[index].id))

@@ -80,8 +80,8 @@ def load(config: RewardModelConfig) -> ClassifierReward:
         ) from error
     if info["missing_keys"]:
         raise DataError(
-            f"Reward model '{config.model}' lacks {', '.join(sorted(info['missing_keys']))}: its scores would be "
-            "random.",
+            f"Reward model '{config.model}' lacks {', '.join(sorted(info['missing_keys']))}: its scores "
+            "would be random.",
             "Name a checkpoint that was trained as a reward model.",
         )
     # The classifier reads the last token that is not padding: padding must be a token that ends no turn.

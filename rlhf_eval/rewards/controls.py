@@ -13,7 +13,7 @@ from rlhf_eval.rewards.interface import RewardModel, load_reward_model
 
 
 class RandomReward:
-    """Standard normal noise that depends on the text alone, so the same conversation always scores the same."""
+    """Standard normal noise that depends on the text alone, so equal conversations score equally."""
 
     def score(self, conversations: Sequence[Conversation]) -> ScoreBatch:
         scores = np.array([_normal(conversation) for conversation in conversations], dtype=np.float64)

@@ -1,0 +1,223 @@
+"""The whole story of one run, on one page.
+
+    benchmark   how accurate is the reward model on pairs of answers?
+    train       train the policy against it
+    generate    let the trained policy answer the evaluation prompts
+    judge       have a judge compare the answers with the reference answers
+    score       turn verdicts into numbers
+
+Each stage writes into its own folder and is skipped when it is done and neither its inputs nor its files
+have changed. The same command therefore continues whatever was interrupted, at any moment.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rlhf_eval.config.compose import fingerprint
+from rlhf_eval.config.schema import RunConfig
+from rlhf_eval.files import read_jsonl, sha256_file, sha256_json, write_json
+from rlhf_eval.lab.build import ensure, world_path
+from rlhf_eval.progress import Progress
+from rlhf_eval.runs.directory import RunDirectory
+from rlhf_eval.runs.provenance import write_manifest
+from rlhf_eval.sources import LAB, localise
+
+UNTRAINED = "untrained"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run being executed. `config` is localised: its `lab:` references are paths of this machine."""
+
+    config: RunConfig
+    directory: RunDirectory
+    progress: Progress
+
+    def stage(self, name: str) -> Path:
+        return self.directory.path / "stages" / name
+
+    def advance(self, done: int, total: int, text: str = "") -> None:
+        self.directory.update_status(step=done, steps=total)
+        self.progress.advance(done, total, text)
+
+    @property
+    def trains(self) -> bool:
+        return self.config.reward_model.kind != UNTRAINED
+
+
+def execute(config: RunConfig, path: Path, progress: Progress) -> None:
+    """Execute whatever of a run is missing.
+
+    Raises:
+        RlhfEvalError: what a user can cause; status.json says `failed` with the same words.
+    """
+    directory = RunDirectory.open(path, config)
+    with directory.locked():
+        directory.begin_attempt()
+        try:
+            _execute(config, directory, progress)
+        except BaseException as error:
+            directory.fail(str(error) or type(error).__name__)
+            raise
+        directory.update_status(state="done", stage=None)
+
+
+def is_finished(config: RunConfig, path: Path) -> bool:
+    """Whether every stage is done with today's inputs. Loads nothing heavy and changes nothing."""
+    directory = RunDirectory(path)
+    if not directory.config_file.exists() or directory.status()["state"] != "done":
+        return False
+    world = world_path(config.lab) if config.lab else None
+    upstream: dict[str, str] = {}
+    for name, _ in STAGES:
+        stage = directory.stage(name)
+        if not stage.is_done(_input_hash(name, config, world, upstream)):
+            return False
+        upstream[name] = stage.output_hash
+    return True
+
+
+def _execute(config: RunConfig, directory: RunDirectory, progress: Progress) -> None:
+    world = ensure(config.lab, 2, progress) if config.lab else None
+    run = Run(localise(config, world), directory, progress)
+    write_manifest(directory, _seeds(config), _local_hashes(config, world))
+    upstream: dict[str, str] = {}
+    for name, work in STAGES:
+        stage = directory.stage(name)
+        inputs = _input_hash(name, config, world, upstream)
+        if not stage.is_done(inputs):
+            note = stage.begin(inputs)
+            progress.stage(name, note or "running")
+            if note:
+                progress.stage(name, "running")
+            directory.update_status(stage=name, step=0, steps=0)
+            stage.finish(work(run))
+            progress.stage(name, "done")
+        upstream[name] = stage.output_hash
+
+
+def _benchmark(run: Run) -> list[Path]:
+    from rlhf_eval.benchmarks.pairs import evaluate
+    from rlhf_eval.rewards.interface import load_reward_model
+
+    folder = run.stage("benchmark")
+    results: dict[str, Any] = {}
+    if run.trains and run.config.benchmarks:
+        reward_model = load_reward_model(run.config.reward_model)
+        for name, benchmark in run.config.benchmarks.items():
+            results[name] = evaluate(reward_model, benchmark, folder / f"{name}.csv")
+    write_json(folder / "results.json", results)
+    return [folder / "results.json", *(folder / f"{name}.csv" for name in results)]
+
+
+def _train(run: Run) -> list[Path]:
+    folder = run.stage("train")
+    if not run.trains:
+        write_json(folder / "untrained.json", {"policy": run.config.policy.name})
+        return [folder / "untrained.json"]
+    import torch
+
+    from rlhf_eval.training.grpo import train
+
+    torch.set_num_threads(run.config.threads)
+    train(run.config, folder, run.directory.metrics_file, run.advance)
+    return [folder / "policy", folder / "reward_normaliser.json"]
+
+
+def _generate(run: Run) -> list[Path]:
+    import torch
+
+    from rlhf_eval.generation.transformers_engine import answer_prompts, load_policy
+    from rlhf_eval.judging.stage import evaluation_prompts
+
+    torch.set_num_threads(run.config.threads)
+    policy = run.config.policy
+    if run.trains:
+        policy = replace(policy, model=str(run.stage("train") / "policy"), revision=None)
+    model, tokenizer = load_policy(policy)
+    files = []
+    for evaluation, prompts in evaluation_prompts(run.config.prompts).items():
+        file = run.stage("generate") / f"{evaluation}.jsonl"
+        limit, seed = run.config.prompts.max_prompt_tokens, run.config.seed
+        answer_prompts(model, tokenizer, prompts, run.config.generation, seed, limit, file, run.advance)
+        files.append(file)
+    return files
+
+
+def _judge(run: Run) -> list[Path]:
+    from rlhf_eval.judging.stage import judge
+
+    answers, folder = _answers(run), run.stage("judge")
+    judge(run.config, answers, folder, run.progress.advance)
+    return [folder / f"{evaluation}.jsonl" for evaluation in answers]
+
+
+def _score(run: Run) -> list[Path]:
+    from rlhf_eval.judging.stage import score
+    from rlhf_eval.rewards.interface import load_reward_model
+
+    gold = run.config.gold_reward_model
+    measure = load_reward_model(gold).score if gold else None
+    score(run.config, _answers(run), run.stage("judge"), run.stage("score"), measure)
+    return [run.stage("score") / "scores.json", run.stage("score") / "per_prompt.jsonl"]
+
+
+STAGES: tuple[tuple[str, Callable[[Run], list[Path]]], ...] = (
+    ("benchmark", _benchmark),
+    ("train", _train),
+    ("generate", _generate),
+    ("judge", _judge),
+    ("score", _score),
+)
+
+# The sections of the configuration that a stage depends on; what it takes from earlier stages is in their
+# output hashes.
+SECTIONS: dict[str, tuple[str, ...]] = {
+    "benchmark": ("reward_model", "benchmarks", "lab"),
+    "train": ("reward_model", "gold_reward_model", "policy", "algorithm", "prompts", "seed", "lab"),
+    "generate": ("policy", "prompts", "generation", "seed", "lab"),
+    "judge": ("judge", "prompts", "lab"),
+    "score": ("judge", "prompts", "gold_reward_model", "lab"),
+}
+
+
+def _input_hash(name: str, config: RunConfig, world: Path | None, upstream: dict[str, str]) -> str:
+    chosen = fingerprint(config)
+    sections = {section: chosen.get(section) for section in SECTIONS[name]}
+    return sha256_json({"sections": sections, "files": _local_hashes(sections, world), "earlier": upstream})
+
+
+def _local_hashes(value: Any, world: Path | None) -> dict[str, str]:
+    """SHA-256 of every local file or model folder that a configuration names, by the name in it."""
+    if not isinstance(value, (dict, str)):
+        value = fingerprint(value)
+    found: dict[str, str] = {}
+    for text in _strings(value):
+        place = world / text.removeprefix(LAB) if text.startswith(LAB) and world else Path(text).expanduser()
+        if place.is_file():
+            found[text] = sha256_file(place)
+        elif ("/" in text and place.is_dir()) or (text.startswith(LAB) and place.is_dir()):
+            found[text] = sha256_json(
+                {file.name: sha256_file(file) for file in sorted(place.glob("*")) if file.is_file()}
+            )
+    return found
+
+
+def _strings(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [text for item in value.values() for text in _strings(item)]
+    return [value] if isinstance(value, str) and value else []
+
+
+def _answers(run: Run) -> dict[str, dict[str, str]]:
+    folder = run.stage("generate")
+    return {
+        evaluation: {row["prompt_id"]: row["text"] for row in read_jsonl(folder / f"{evaluation}.jsonl")}
+        for evaluation in ("alpaca_eval", "arena_hard")
+    }
+
+
+def _seeds(config: RunConfig) -> dict[str, int]:
+    return {"run": config.seed} | ({"lab": config.lab.seed} if config.lab else {})
