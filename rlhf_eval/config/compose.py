@@ -106,7 +106,7 @@ def load(path: Path) -> RunConfig:
     return _validated(value, str(path))
 
 
-def fingerprint(config: RunConfig) -> dict[str, Any]:
+def fingerprint(config: Any) -> dict[str, Any]:
     """The fields that change results, as plain values: what decides whether two runs are the same."""
     return _plain(config, fingerprint_only=True)
 

@@ -34,7 +34,8 @@ def load_policy(config: PolicyConfig) -> tuple[Any, Any]:
         raise DataError(f"The tokenizer of '{config.model}' has no chat template.", "Choose a chat model.")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
+    device: Any = "cuda" if torch.cuda.is_available() else "cpu"
+    return model.to(device), tokenizer
 
 
 def stop_token_ids(model: Any, tokenizer: Any) -> list[int]:

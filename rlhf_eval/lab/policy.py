@@ -18,7 +18,8 @@ def build(lab: LabConfig, world: Path, folder: Path) -> None:
     import torch
     from datasets import Dataset
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, set_seed
-    from trl import SFTConfig, SFTTrainer
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
 
     # Nothing runs beside this part.
     torch.set_num_threads(2)

@@ -49,7 +49,8 @@ def train_reward_model(lab: LabConfig, world: Path, folder: Path) -> None:
     import torch
     from datasets import Dataset
     from transformers import AutoModelForSequenceClassification, AutoTokenizer, set_seed
-    from trl import RewardConfig, RewardTrainer
+    from trl.trainer.reward_config import RewardConfig
+    from trl.trainer.reward_trainer import RewardTrainer
 
     name = folder.name.removesuffix(".building")
     torch.set_num_threads(1)

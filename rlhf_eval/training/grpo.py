@@ -120,7 +120,8 @@ def _trainer(
 ) -> Any:
     import torch
     from datasets import Dataset
-    from trl import GRPOConfig, GRPOTrainer
+    from trl.trainer.grpo_config import GRPOConfig
+    from trl.trainer.grpo_trainer import GRPOTrainer
 
     on_cpu = not torch.cuda.is_available()
     rows = [{"prompt": [{"role": m.role, "content": m.content} for m in p.messages]} for p in ordered]
