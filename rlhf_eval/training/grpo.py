@@ -32,7 +32,7 @@ def train(config: RunConfig, folder: Path, metrics: Path, advance: Callable[[int
         ConfigError: the batch cannot be divided as configured.
         StageError: the loss or the weights are not finite.
     """
-    from transformers import set_seed
+    from transformers import PrinterCallback, set_seed
 
     algorithm = config.algorithm
     arguments = trainer_arguments(config, folder / "checkpoints")
@@ -61,6 +61,8 @@ def train(config: RunConfig, folder: Path, metrics: Path, advance: Callable[[int
         append_jsonl(metrics, measurement.of(reference, 0))
     if step < algorithm.steps:
         trainer = _trainer(arguments, policy, tokenizer, ordered, reward_function(reward_model, normaliser))
+        # The curves are in metrics.jsonl; TRL's own printing would bury the run's progress.
+        trainer.remove_callback(PrinterCallback)
         trainer.add_callback(_recorder(metrics, measurement, advance, algorithm.steps))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         checkpoint = last_complete_checkpoint(folder / "checkpoints")
