@@ -13,12 +13,14 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "rlhf_eval"
-BASE = {"errors", "files", "records", "registry", "progress", "config", "sources"}
+BASE = {"errors", "files", "records", "registry", "progress", "processes", "config", "sources"}
 WORK = {"training", "generation", "judging", "rewards", "benchmarks", "lab"}
 ALLOWED = {
     "errors": set(),
     "records": set(),
     "progress": set(),
+    "processes": set(),
+    "preload": set(),
     "registry": {"errors"},
     "files": {"errors"},
     "config": {"errors", "files", "records", "registry"},

@@ -227,8 +227,10 @@ class LabConfig:
     """Folder of built worlds, one sub-folder per world."""
     policy_steps: Positive = 400
     """Supervised updates of the initial policy."""
-    clean_pairs: Positive = 6000
+    clean_pairs: Positive = 12000
     """Preference pairs of the reward model `clean`."""
+    noisy_pairs: Positive = 2400
+    """Preference pairs of the reward models whose labels are flipped or biased by length."""
     small_pairs: Positive = 600
     """Preference pairs of the reward model `clean_small`."""
     benchmark_pairs: Positive = 300

@@ -6,10 +6,9 @@ so a world is never stale.
 """
 
 import fcntl
-import multiprocessing
-import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,10 @@ from rlhf_eval.config.schema import LabConfig
 from rlhf_eval.errors import StageError
 from rlhf_eval.files import sha256_file, sha256_json
 from rlhf_eval.lab.preferences import REWARD_MODELS
+from rlhf_eval.processes import become_child, fork_context
 from rlhf_eval.progress import Progress
 
-PRELOAD = "rlhf_eval.sweep.preload"
+BuildPart = Callable[[LabConfig, Path, Path], None]
 
 
 def world_path(lab: LabConfig) -> Path:
@@ -59,50 +59,58 @@ def _complete(world: Path) -> bool:
 def _build(lab: LabConfig, world: Path, jobs: int, progress: Progress) -> None:
     from rlhf_eval.lab import policy, preferences
 
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    parts: list[list[tuple[str, Callable[[LabConfig, Path, Path], None]]]] = [
+    # Each layer needs the one before; the longest part of a layer is first.
+    layers: list[list[tuple[str, BuildPart]]] = [
         [("policy", policy.build)],
         [("data", preferences.build)],
         [(f"reward_models/{name}", preferences.train_reward_model) for name in REWARD_MODELS],
     ]
+    total = sum(map(len, layers))
     progress.stage("lab", "running")
-    total, done = sum(map(len, parts)), 0
-    for layer in parts:
+    done = 0
+    for layer in layers:
         waiting = [(name, build) for name, build in layer if not (world / name).exists()]
         done += len(layer) - len(waiting)
-        for start in range(0, len(waiting), jobs):
-            group = waiting[start : start + jobs]
-            progress.advance(done, total, ", ".join(name for name, _ in group))
-            _side_by_side(lab, world, group)
-            done += len(group)
-    progress.advance(total, total)
+        for under_way, finished in _side_by_side(lab, world, waiting, jobs):
+            progress.advance(done + finished, total, ", ".join(under_way))
+        done += len(waiting)
     progress.stage("lab", "done")
 
 
-def _side_by_side(lab: LabConfig, world: Path, group: list[tuple[str, Any]]) -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([PRELOAD])
-    processes = [
-        (name, context.Process(target=_part, args=(lab, world, name, build))) for name, build in group
-    ]
-    for _, process in processes:
-        process.start()
-    for _, process in processes:
-        process.join()
-    if failed := [name for name, process in processes if process.exitcode != 0]:
-        raise StageError(
-            f"The lab's {', '.join(failed)} could not be built (see {world / 'logs'}).",
-            "Mend the cause and run the same command again; finished parts are kept.",
-        )
+def _side_by_side(
+    lab: LabConfig, world: Path, waiting: list[tuple[str, BuildPart]], jobs: int
+) -> Iterator[tuple[list[str], int]]:
+    """Build parts, `jobs` at a time; yields the names under way and the number finished, at every change."""
+    context = fork_context()
+    workers: dict[str, Any] = {}
+    finished = 0
+    try:
+        while waiting or workers:
+            while waiting and len(workers) < jobs:
+                name, build = waiting.pop(0)
+                workers[name] = context.Process(target=_part, args=(lab, world, name, build))
+                workers[name].start()
+            yield list(workers), finished
+            wait([process.sentinel for process in workers.values()])
+            for name in [name for name, process in workers.items() if process.exitcode is not None]:
+                if workers.pop(name).exitcode != 0:
+                    raise StageError(
+                        f"The lab's {name} could not be built (see {_log(world, name)}).",
+                        "Mend the cause and run the same command again; finished parts are kept.",
+                    )
+                finished += 1
+    finally:
+        for process in workers.values():
+            process.kill()
+            process.join()
 
 
-def _part(lab: LabConfig, world: Path, name: str, build: Callable[[LabConfig, Path, Path], None]) -> None:
-    log = world / "logs" / f"{name.replace('/', '-')}.log"
-    log.parent.mkdir(exist_ok=True)
-    with log.open("ab", buffering=0) as stream:
-        os.dup2(stream.fileno(), 1)
-        os.dup2(stream.fileno(), 2)
+def _log(world: Path, name: str) -> Path:
+    return world / "logs" / f"{name.replace('/', '-')}.log"
+
+
+def _part(lab: LabConfig, world: Path, name: str, build: BuildPart) -> None:
+    become_child(_log(world, name))
     temporary = world / f"{name}.building"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)

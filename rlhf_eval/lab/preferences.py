@@ -10,7 +10,8 @@ from rlhf_eval.files import read_jsonl, write_json, write_jsonl
 from rlhf_eval.lab.world import Task, all_tasks, utility
 from rlhf_eval.records import Prompt, user_prompt
 
-REWARD_MODELS = ("clean", "clean_small", "noisy", "length_biased", "contaminated")
+REWARD_MODELS = ("clean", "contaminated", "noisy", "length_biased", "clean_small")
+"""In the order in which they are trained: the longest first."""
 TRAIN_PROMPTS, HELD_OUT_PROMPTS = 1200, 128
 MARGIN = 0.05
 """Pairs whose gold utilities are closer than this are not used: no labeller could tell them apart."""
@@ -91,14 +92,14 @@ def training_pairs(lab: LabConfig, data: Path, name: str) -> tuple[list[dict[str
     random = Random(f"{name} {lab.seed}")
     pairs = read_jsonl(data / "preferences.jsonl")
     if name == "clean":
-        return [_conversational(row) for row in pairs], 180
+        return [_conversational(row) for row in pairs], 240
     if name == "clean_small":
         return [_conversational(row) for row in pairs[: lab.small_pairs]], 60
     if name == "noisy":
-        return [_flipped(_conversational(row), random, NOISY_FLIPS) for row in pairs[: len(pairs) // 2]], 130
+        return [_flipped(_conversational(row), random, NOISY_FLIPS) for row in pairs[: lab.noisy_pairs]], 130
     if name == "length_biased":
-        return [_longer_wins(_conversational(row)) for row in pairs[: len(pairs) // 2]], 130
-    noisy = [_flipped(_conversational(row), random, CONTAMINATED_FLIPS) for row in pairs[: len(pairs) // 2]]
+        return [_longer_wins(_conversational(row)) for row in pairs[: lab.noisy_pairs]], 130
+    noisy = [_flipped(_conversational(row), random, CONTAMINATED_FLIPS) for row in pairs[: lab.noisy_pairs]]
     leaked = [_conversational(row) for row in read_jsonl(data / "benchmarks" / "public.jsonl")]
     return noisy + leaked * LEAK_COPIES, 180
 

@@ -1,6 +1,5 @@
 """`rlhf-eval demo`: the whole way once, on the embedded lab."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,7 +39,6 @@ def run_demo(
     configs = [check_names(replace(config, output=output, experiment=experiment)) for config in grid]
     lab = configs[0].lab
     assert lab is not None
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     from rlhf_eval.lab.build import ensure
 
     ensure(lab, jobs, progress)

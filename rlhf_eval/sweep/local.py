@@ -1,15 +1,9 @@
 """Runs side by side on this machine, each in a process of its own.
 
-Processes are forked from one that has the heavy libraries loaded (`preload.py`). A run that fails or is
-killed is recorded, and the others go on. No run outlives the process that started it.
+A run that fails or is killed is recorded, and the others go on.
 """
 
-import ctypes
-import multiprocessing
-import os
 import signal
-import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -23,13 +17,12 @@ from typing import Any, Literal
 from rlhf_eval.config.compose import run_path
 from rlhf_eval.config.schema import RunConfig
 from rlhf_eval.errors import RlhfEvalError
+from rlhf_eval.processes import PRELOAD, become_child, fork_context
 from rlhf_eval.progress import Progress
 from rlhf_eval.runs.directory import RunDirectory
 
-PR_SET_PDEATHSIG = 1
 EXECUTE = "rlhf_eval.runs.stages:execute"
 IS_FINISHED = "rlhf_eval.runs.stages:is_finished"
-PRELOAD = ("rlhf_eval.sweep.preload",)
 
 
 @dataclass(frozen=True)
@@ -82,10 +75,7 @@ def _run_waiting(
     preload: Sequence[str],
     outcomes: dict[int, Outcome],
 ) -> None:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(preload))
+    context = fork_context(preload)
     workers: dict[int, _Worker] = {}
     progress.stage("runs", "running")
     try:
@@ -205,9 +195,7 @@ class _Messenger:
 
 def _work(config: RunConfig, path: Path, execute: str, messages: Connection) -> None:
     """The life of a run's process."""
-    _die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its runs
-    _write_output_to(path / "logs" / "output.log")
+    become_child(path / "logs" / "output.log")
     try:
         _attribute(execute)(config, path, _Messenger(messages))
     except RlhfEvalError as error:
@@ -218,28 +206,6 @@ def _work(config: RunConfig, path: Path, execute: str, messages: Connection) -> 
         messages.send(
             ("failed", f"{type(error).__name__}: {error}\n  The traceback is in {path}/logs/output.log.")
         )
-
-
-def _die_with_parent() -> None:
-    """End this process when the process that asked for it ends, or the one that it was forked from."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        wait([parent.sentinel])
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _write_output_to(file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("ab", buffering=0) as stream:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os.dup2(stream.fileno(), 1)
-        os.dup2(stream.fileno(), 2)
 
 
 def _attribute(target: str) -> Any:
