@@ -27,3 +27,35 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def golden() -> Path:
     """The folder of published data; tests that use it carry the mark `golden`."""
     return Path(os.environ.get("RLHF_EVAL_GOLDEN", ROOT / ".." / "shared" / "golden")).resolve()
+
+
+@pytest.fixture(scope="session")
+def small_lab(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Overrides for `compose`: the lab, small enough to be built in half a minute, and a short training.
+
+    The first test that executes a run builds the world; all worker processes of pytest share it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    sizes = {
+        "lab.policy_steps": 80,
+        "lab.clean_pairs": 128,
+        "lab.noisy_pairs": 64,
+        "lab.small_pairs": 32,
+        "lab.reward_model_steps": 8,
+        "lab.benchmark_pairs": 32,
+        "lab.evaluation_prompts": 24,
+        "algorithm.steps": 6,
+        "algorithm.prompts_per_step": 2,
+        "algorithm.group_size": 4,
+        "algorithm.completions_per_device_batch": 8,
+        "algorithm.checkpoint_every": 2,
+        "algorithm.normaliser_prompts": 8,
+        "prompts.held_out_limit": 8,
+        "generation.batch_size": 8,
+    }
+    return [
+        "experiment=lab",
+        f"lab.cache={shared / 'lab'}",
+        *(f"{field}={value}" for field, value in sizes.items()),
+    ]

@@ -233,6 +233,8 @@ class LabConfig:
     """Preference pairs of the reward models whose labels are flipped or biased by length."""
     small_pairs: Positive = 600
     """Preference pairs of the reward model `clean_small`."""
+    reward_model_steps: Annotated[int, Ge(4)] = 240
+    """Updates of the reward model `clean`; the others take a fixed share of them."""
     benchmark_pairs: Positive = 300
     """Pairs of the public and of the private benchmark."""
     evaluation_prompts: Positive = 300

@@ -90,18 +90,21 @@ def train_reward_model(lab: LabConfig, world: Path, folder: Path) -> None:
 def training_pairs(lab: LabConfig, data: Path, name: str) -> tuple[list[dict[str, Any]], int]:
     """The pairs that reward model `name` learns from, and its number of updates."""
     random = Random(f"{name} {lab.seed}")
-    pairs = read_jsonl(data / "preferences.jsonl")
+    steps = lab.reward_model_steps
+    pairs = [_conversational(row) for row in read_jsonl(data / "preferences.jsonl")]
+    some = pairs[: lab.noisy_pairs]
     if name == "clean":
-        return [_conversational(row) for row in pairs], 240
+        return pairs, steps
     if name == "clean_small":
-        return [_conversational(row) for row in pairs[: lab.small_pairs]], 60
+        return pairs[: lab.small_pairs], steps // 4
     if name == "noisy":
-        return [_flipped(_conversational(row), random, NOISY_FLIPS) for row in pairs[: lab.noisy_pairs]], 130
+        return [_flipped(pair, random, NOISY_FLIPS) for pair in some], steps // 2
     if name == "length_biased":
-        return [_longer_wins(_conversational(row)) for row in pairs[: lab.noisy_pairs]], 130
-    noisy = [_flipped(_conversational(row), random, CONTAMINATED_FLIPS) for row in pairs[: lab.noisy_pairs]]
+        return [_longer_wins(pair) for pair in some], steps // 2
     leaked = [_conversational(row) for row in read_jsonl(data / "benchmarks" / "public.jsonl")]
-    return noisy + leaked * LEAK_COPIES, 180
+    return [
+        _flipped(pair, random, CONTAMINATED_FLIPS) for pair in some
+    ] + leaked * LEAK_COPIES, 3 * steps // 4
 
 
 def _conversational(row: dict[str, Any]) -> dict[str, Any]:

@@ -110,7 +110,7 @@ def test_the_fingerprint_holds_what_changes_results_and_nothing_else() -> None:
         ([*LAB, "policy.name=a/b"], r"policy\.name: 'a/b'"),
         ([*LAB, "policy.name=a--b"], r"policy\.name: 'a--b'"),
         ([*LAB, "policy.model=${oc.env:RLHF_EVAL_NO_SUCH_VARIABLE}"], r"policy\.model.*NO_SUCH_VARIABLE"),
-        ([*LAB, "algorithm.group_size=6"], r"completions_per_device_batch: 64[\s\S]*=16"),
+        ([*LAB, "algorithm.group_size=6"], r"completions_per_device_batch: 128[\s\S]*=32"),
     ],
 )
 def test_a_mistake_is_named(overrides: list[str], message: str) -> None:
