@@ -57,8 +57,8 @@ def policy(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             head_dim=16,
             max_position_embeddings=32768,
             bos_token_id=None,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=core.token_to_id("<|im_end|>"),
+            pad_token_id=core.token_to_id("<|endoftext|>"),
         )
     )
     folder = tmp_path_factory.mktemp("policy")
