@@ -1,7 +1,9 @@
 """What every test may use."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,3 +61,29 @@ def small_lab(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         f"lab.cache={shared / 'lab'}",
         *(f"{field}={value}" for field, value in sizes.items()),
     ]
+
+
+@pytest.fixture(scope="session")
+def tiny_llama() -> Callable[..., Any]:
+    """A function that writes the lab's tokenizer to a folder and returns the config of a Llama that fits it."""
+
+    def config(folder: Path, **changes: Any) -> Any:
+        from transformers import AutoTokenizer, LlamaConfig
+
+        from rlhf_eval.lab.tokenizer import build_tokenizer
+
+        build_tokenizer(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        return LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            **changes,
+        )
+
+    return config

@@ -46,7 +46,9 @@ def _best(ranking: Ranking) -> list[str]:
             f"It cannot be told apart from {_list(rivals)}: the difference is within the noise of {noise}."
         )
     elif len(candidates) > 1:
-        sentences.append(f"Its lead over every other candidate is larger than the noise of {noise}.")
+        sentences.append(
+            f"Its lead over each other candidate, taken singly, is larger than the noise of {noise}."
+        )
     ahead = [row.reward_model for row in ranking.rows if row.control and row.score >= best.score]
     if ahead:
         sentences.append(f"It does not beat the control {_list(ahead)}: do not trust this experiment yet.")

@@ -1,5 +1,6 @@
 """Sampling from a tiny real Llama: greedy equals one-by-one argmax, stop tokens, seeds, continuation."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ from rlhf_eval.config.schema import GenerationConfig, PolicyConfig
 from rlhf_eval.errors import DataError
 from rlhf_eval.files import append_jsonl, read_jsonl, sha256_file
 from rlhf_eval.generation import transformers_engine as engine
-from rlhf_eval.lab.tokenizer import build_tokenizer
 from rlhf_eval.lab.world import all_tasks
 from rlhf_eval.records import user_prompt
 
@@ -17,25 +17,13 @@ PROMPTS = [user_prompt(str(number), task.instruction) for number, task in enumer
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Callable[..., Any]) -> Path:
     import torch
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaForCausalLM
 
-    torch.manual_seed(0)
     path = tmp_path_factory.mktemp("policy")
-    build_tokenizer(path)
-    tokenizer = AutoTokenizer.from_pretrained(path)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        initializer_range=0.4,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    config = tiny_llama(path, initializer_range=0.4)  # wide logits, so that an argmax is clear
+    torch.manual_seed(0)
     LlamaForCausalLM(config).save_pretrained(path)
     return path
 

@@ -1,38 +1,27 @@
 """A tiny Llama reward model: scores are those of a single unpadded forward, whatever the batch."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from rlhf_eval.config.schema import RewardModelConfig
 from rlhf_eval.errors import DataError
-from rlhf_eval.lab.tokenizer import build_tokenizer
 from rlhf_eval.lab.world import all_tasks, demonstration
 from rlhf_eval.records import Conversation, user_prompt
 from rlhf_eval.rewards.interface import load_reward_model
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Callable[..., Any]) -> Path:
     import torch
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForSequenceClassification
+    from transformers import LlamaForSequenceClassification
 
-    torch.manual_seed(0)
     path = tmp_path_factory.mktemp("reward_model")
-    build_tokenizer(path)
-    tokenizer = AutoTokenizer.from_pretrained(path)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_labels=1,  # pyright: ignore[reportCallIssue]
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-    )
+    config = tiny_llama(path, num_labels=1)
+    torch.manual_seed(0)
     LlamaForSequenceClassification(config).save_pretrained(path)
     return path
 
