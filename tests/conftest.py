@@ -65,7 +65,7 @@ def small_lab(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 @pytest.fixture(scope="session")
 def tiny_llama() -> Callable[..., Any]:
-    """A function that writes the lab's tokenizer to a folder and returns the config of a Llama that fits it."""
+    """A function: writes the lab's tokenizer to a folder, returns the config of a Llama that fits it."""
 
     def config(folder: Path, **changes: Any) -> Any:
         from transformers import AutoTokenizer, LlamaConfig
