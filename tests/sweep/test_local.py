@@ -97,9 +97,11 @@ def test_a_run_held_by_another_process_keeps_its_status(tmp_path: Path, fake_sta
 def test_no_run_outlives_its_parent(tmp_path: Path, fake_stages: dict, end: signal.Signals) -> None:
     [config] = configs(tmp_path / "runs", [9])
     program = (
-        "import sys; from dataclasses import replace; from rlhf_eval.config.compose import compose\n"
+        "import signal, sys; from dataclasses import replace; from rlhf_eval.config.compose import compose\n"
         "from rlhf_eval.progress import SilentProgress; from rlhf_eval.sweep.local import run_all\n"
         "if __name__ == '__main__':\n"
+        # Where the tests run in the background of a shell, SIGINT is ignored and that is inherited.
+        "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "    config = compose(['experiment=lab', 'reward_model=random', 'seed=9'])\n"
         "    config = replace(config, output=sys.argv[1])\n"
         "    run_all([config], 1, SilentProgress(), 'short_runs:execute', 'short_runs:is_finished', ())\n"
