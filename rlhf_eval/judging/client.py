@@ -32,13 +32,11 @@ def ask(
 
     Raises:
         JudgeError: the key's variable is not set, the judge cannot be reached, or it refuses the key or
-            knows no such model. Verdicts kept so far are complete.
+            knows no such model. No further question is asked then, and the calls that were under way are
+            waited for and kept.
     """
     if questions:
-        try:
-            asyncio.run(_ask_all(judge, base_url, questions, keep))
-        except ExceptionGroup as group:
-            raise group.exceptions[0] from None
+        asyncio.run(_ask_all(judge, base_url, questions, keep))
 
 
 async def _ask_all(
@@ -56,14 +54,23 @@ async def _ask_all(
         http_client=openai.DefaultAsyncHttpxClient(trust_env=False) if _on_this_machine(base_url) else None,
     ) as client:
         caller = _Caller(client, judge, base_url)
+        given_up: list[JudgeError] = []
 
         async def work() -> None:
             for question in waiting:
-                keep(await caller.call(question))
+                try:
+                    verdict = await caller.call(question)
+                except JudgeError as error:
+                    given_up.append(error)
+                else:
+                    keep(verdict)
+                if given_up:
+                    return
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(judge.concurrency, len(questions))):
-                group.create_task(work())
+        # A worker that gives up does not cancel the others: the calls under way may already be paid for.
+        await asyncio.gather(*(work() for _ in range(min(judge.concurrency, len(questions)))))
+    if given_up:
+        raise given_up[0]
 
 
 class _Caller:

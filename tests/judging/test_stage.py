@@ -1,3 +1,4 @@
+import itertools
 import json
 import pickle
 import subprocess
@@ -171,6 +172,25 @@ def test_a_judge_that_dies_on_the_way_is_given_up_and_its_verdicts_kept(
     endpoint.fault = lambda times, number: None
     stage.judge(config, answers, tmp_path, SILENT)
     assert endpoint.good == TOTAL
+
+
+def test_calls_under_way_when_the_judge_is_given_up_are_waited_for_and_kept(
+    judged_by, answers, endpoint, tmp_path
+):
+    calls = itertools.count()
+
+    def refuse_one_and_answer_the_others_later(times: int, number: int) -> str | None:
+        if next(calls) == 0:
+            return "401"
+        time.sleep(0.3)
+        return None
+
+    endpoint.fault = refuse_one_and_answer_the_others_later
+    config = judged_by(base_url=endpoint.address)
+    with pytest.raises(JudgeError, match="refuses access"):
+        stage.judge(config, answers, tmp_path, SILENT)
+    [segment] = tmp_path.glob("*.segment")
+    assert len(read_jsonl(segment)) == endpoint.good == config.judge.concurrency - 1
 
 
 @pytest.mark.parametrize(
