@@ -36,7 +36,7 @@ class RewardModelConfig:
     name: str
     """Name in tables, plots and run directories."""
     kind: str
-    """Key in the registry of reward models (`rlhf_eval/rewards/load.py`)."""
+    """Key in the registry of reward models (`rlhf_eval/rewards/kinds.py`)."""
     model: str = ""
     """Hub name, local folder or `lab:` folder of the weights; empty for kinds that have none."""
     revision: str | None = None

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_eval.config.schema import AlgorithmConfig, GenerationConfig, RunConfig
-from rlhf_eval.errors import ConfigError, StageError
+from rlhf_eval.errors import StageError
 from rlhf_eval.files import append_jsonl, read_json, read_jsonl, write_json, write_jsonl
 from rlhf_eval.generation.transformers_engine import load_policy, prompt_ids, sample
 from rlhf_eval.records import Prompt
@@ -29,7 +29,6 @@ def train(config: RunConfig, folder: Path, metrics: Path, advance: Callable[[int
         metrics: the run's `metrics.jsonl`; rows after the checkpoint continued from are written anew.
 
     Raises:
-        ConfigError: the batch cannot be divided as configured.
         StageError: the loss or the weights are not finite.
     """
     from transformers import PrinterCallback, set_seed
@@ -71,19 +70,9 @@ def train(config: RunConfig, folder: Path, metrics: Path, advance: Callable[[int
 
 
 def trainer_arguments(config: RunConfig, output: Path) -> dict[str, Any]:
-    """The arguments of TRL's GRPOConfig.
-
-    Raises:
-        ConfigError: `completions_per_device_batch` does not divide the batch.
-    """
+    """The arguments of TRL's GRPOConfig."""
     algorithm: AlgorithmConfig = config.algorithm
     batch = algorithm.prompts_per_step * algorithm.group_size
-    if batch % algorithm.completions_per_device_batch:
-        raise ConfigError(
-            f"algorithm.completions_per_device_batch = {algorithm.completions_per_device_batch} does not "
-            f"divide prompts_per_step × group_size = {batch}.",
-            "Choose a divisor.",
-        )
     return {
         "output_dir": str(output),
         "max_steps": algorithm.steps,

@@ -1,5 +1,4 @@
 import csv
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from rlhf_eval.analysis.ranking import rank
 from rlhf_eval.analysis.table import load_runs
 
 Add = Callable[..., Path]
-GOLDEN = Path(os.environ.get("RLHF_EVAL_GOLDEN", Path(__file__).parents[2] / "../shared/golden"))
 
 
 @given(arrays(float, (2, 7), elements=st.integers(-5, 5).map(float)))
@@ -37,12 +35,9 @@ def test_many_draws_at_once() -> None:
 
 
 @pytest.mark.golden
-def test_rewardbench2_against_ppo_and_best_of_n() -> None:
+def test_rewardbench2_against_ppo_and_best_of_n(golden: Path) -> None:
     """golden/README.md: Pearson .72, Spearman −.04, .21 without model 12, −.72 without the weak; BoN .92."""
-    path = GOLDEN / "published/rewardbench2_fig4_downstream.csv"
-    if not path.exists():
-        pytest.skip(f"golden data are not at {path}; set RLHF_EVAL_GOLDEN")
-    with path.open() as stream:
+    with (golden / "published" / "rewardbench2_fig4_downstream.csv").open() as stream:
         rows = list(csv.DictReader(stream))
 
     def column(name: str, keep: Callable[[dict], bool] = lambda row: True) -> np.ndarray:

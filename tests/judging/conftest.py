@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import socket
 import struct
 import threading
@@ -28,16 +27,6 @@ from rlhf_eval.config.schema import (
 from rlhf_eval.judging import stage
 from rlhf_eval.lab.judge_server import MODEL, Judge, chat_completion
 from rlhf_eval.lab.world import all_tasks
-
-GOLDEN = Path(os.environ.get("RLHF_EVAL_GOLDEN", Path(__file__).parents[2].parent / "shared" / "golden"))
-
-
-@pytest.fixture(scope="session")
-def golden() -> Path:
-    """The published data, or a skip that says what is absent."""
-    if not (GOLDEN / "alpaca_eval").is_dir():
-        pytest.skip(f"golden data absent: {GOLDEN} (set RLHF_EVAL_GOLDEN)")
-    return GOLDEN
 
 
 def run_config(prompts: PromptsConfig, judge: JudgeConfig) -> RunConfig:
