@@ -150,9 +150,11 @@ def rank(
     values = _value_matrix(chosen, [run for group in groups for run in group])
     membership = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
     bootstrap = nested_bootstrap(100 * values, membership, bootstraps, seed)
-    low, high = percentile_interval(bootstrap.draws)
+    # First-order shares of a length-controlled fit, and the widening for few seeds, can leave the scale.
+    every_draw = np.clip(bootstrap.draws, 0.0, 100.0)
+    low, high = percentile_interval(every_draw)
 
-    scores, draws = bootstrap.scores[: len(names)], bootstrap.draws[:, : len(names)]
+    scores, draws = bootstrap.scores[: len(names)], every_draw[:, : len(names)]
     ranks = _ranks(scores[None], "min")[0]
     rank_low = np.quantile(_ranks(draws, "min"), (1 - LEVEL) / 2, axis=0, method="inverted_cdf")
     rank_high = np.quantile(_ranks(draws, "max"), (1 + LEVEL) / 2, axis=0, method="inverted_cdf")

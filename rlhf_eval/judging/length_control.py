@@ -49,7 +49,9 @@ class LengthControlled:
 
     Attributes:
         win_rate: in [0, 1].
-        standard_error: of `win_rate`, over prompts.
+        standard_error: of `win_rate`, over prompts; at most 0.5, the largest that a share can have. It is
+            that large where the answers are all longer, or all shorter, than the baseline's: nothing then
+            tells length from merit.
         values: shape (prompts,), in the order given: the share of each prompt in the estimate. Their mean is
             `win_rate`, and a bootstrap over them approximates, to first order, refitting on resampled
             prompts (infinitesimal jackknife; Efron 1982). A single value can lie outside [0, 1].
@@ -101,7 +103,7 @@ def length_controlled(
     values = prediction + _influence(own, y, at_equal_length, features, weight, theta)
     return LengthControlled(
         win_rate=float(prediction.mean()),
-        standard_error=float(values.std(ddof=1) / np.sqrt(len(values))),
+        standard_error=min(0.5, float(values.std(ddof=1) / np.sqrt(len(values)))),
         values=values,
         fit=f"{_with(regulariser)} regulariser, {_with(difficulty)} difficulty",
     )
@@ -158,19 +160,22 @@ def _influence(
 ) -> np.ndarray:
     """How far each prompt moves the mean prediction through the coefficients, times the number of prompts.
 
-    First-order change of the weighted log loss's minimum when one prompt's weight changes; coefficients
-    that the penalty holds at zero stay there. Centred, so that the mean of the estimate is kept exactly.
+    First-order change of the weighted log loss's minimum when one prompt's weight changes. Coefficients that
+    the penalty holds at zero move with the others: to take them as known would make the estimate look exact.
+    Centred, so that the mean of the estimate is kept exactly.
     """
-    active = theta != 0
-    if not active.any():
-        return np.zeros_like(target)
     fitted = _logistic(features @ theta)
-    x = features[:, active]
-    hessian = (x * (weight * fitted * (1 - fitted))[:, None]).T @ x
+    hessian = (features * (weight * fitted * (1 - fitted))[:, None]).T @ features
     predicted = _logistic(at_equal_length @ theta)
-    gradient = (at_equal_length[:, active] * (predicted * (1 - predicted))[:, None]).mean(axis=0)
-    score = own[:, active] * (target - _logistic(own @ theta))[:, None]
-    influence = len(target) * score @ np.linalg.pinv(hessian) @ gradient
+    gradient = (at_equal_length * (predicted * (1 - predicted))[:, None]).mean(axis=0)
+    score = own * (target - _logistic(own @ theta))[:, None]
+    inverse = np.linalg.pinv(hessian)
+    if not np.allclose(hessian @ inverse @ gradient, gradient):
+        # The rows do not determine the rate at equal length; only the penalty chose one. Shares of either
+        # sign that give the largest standard error say so to whoever resamples them.
+        influence = np.sqrt(len(target)) * np.where(np.arange(len(target)) % 2, -0.5, 0.5)
+    else:
+        influence = len(target) * score @ inverse @ gradient
     return influence - influence.mean()
 
 

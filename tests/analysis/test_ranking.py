@@ -70,6 +70,14 @@ def test_one_seed_says_that_intervals_cover_prompts_only(experiment: Add) -> Non
     assert any("prompts only" in note for note in ranking.notes)
 
 
+def test_intervals_stay_on_the_scale(experiment: Add) -> None:
+    for seed, share in ((0, 0.02), (1, 0.0)):
+        folder = experiment("hopeless", seed, np.random.default_rng(seed).random(40) < share).parent
+        experiment("perfect", seed, np.random.default_rng(seed).random(40) >= share)
+    rows = rank(load_runs(folder)).rows
+    assert all(0 <= row.low <= row.score <= row.high <= 100 for row in rows)
+
+
 def test_equal_scores_share_a_rank_and_could_take_any(experiment: Add) -> None:
     for name in ("a", "b", "c"):
         folder = experiment(name, 0, [0.5] * 20).parent

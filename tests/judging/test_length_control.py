@@ -76,6 +76,25 @@ def test_length_alone_is_controlled_away():
     assert result.fit == "without regulariser, without difficulty"
 
 
+@pytest.mark.parametrize("longer_by", [200, 900])
+def test_where_every_answer_is_much_longer_nothing_is_known_of_equal_length(longer_by):
+    random = np.random.default_rng(2)
+    difference = random.normal(-longer_by, 40, 300).astype(int)
+    result = fitted(random.beta(2, 8, 300), difference)
+    assert result.standard_error == pytest.approx(0.5, abs=0.01)
+    assert result.values.mean() == pytest.approx(result.win_rate, abs=1e-9)
+
+
+def test_an_estimate_that_the_penalty_holds_at_one_half_is_not_exact():
+    """The judge sees little but length, so the fit may drop the constant: a rate of 50, but not ± 0."""
+    random = np.random.default_rng(3)
+    difference = random.normal(-30, 20, 300).astype(int)
+    length = np.tanh(difference / difference.std(ddof=1))
+    result = fitted(np.clip(random.normal(1 / (1 + np.exp(-length)), 0.3), 0, 1), difference)
+    assert result.win_rate == pytest.approx(0.5, abs=0.1)
+    assert 0.02 < result.standard_error < 0.2
+
+
 @pytest.mark.parametrize("preference", [0.0, 0.5, 1.0])
 def test_constant_input_gives_a_finite_rate(preference):
     result = fitted([preference] * 50, [0] * 50)
