@@ -49,9 +49,10 @@ def _carry_out(words: list[str]) -> int:
         options.overrides += [word for word in rest if not word.startswith("-")]
         rest = [word for word in rest if word.startswith("-")]
     if rest:
-        known = commands[options.command]._option_string_actions
+        name = f"{options.command} {options.action}" if "action" in options else options.command
+        known = commands[name]._option_string_actions
         raise ConfigError(
-            f"`rlhf-eval {options.command}` has no option {rest[0]}.",
+            f"`rlhf-eval {name}` has no option {rest[0]}.",
             did_you_mean(rest[0], (name for name in known if name.startswith("--"))),
         )
     from rlhf_eval import cli_commands
@@ -155,16 +156,66 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
 
     validate = command(
         "validate",
-        "Check a configuration and show it, without running anything.",
+        "Check a run's configuration without running it, or load one reward model and check its scores.",
         "rlhf-eval validate experiment=lab reward_model=lab_clean",
+        "rlhf-eval validate reward_model=lab_clean",
         "rlhf-eval validate experiment=lab reward_model=random algorithm.steps=10 --json",
     )
     _takes_overrides(validate)
     _offers_json(validate)
 
-    for subparser in subparsers.choices.values():
+    _reward(command)
+    commands = dict(subparsers.choices)
+    actions = next(a for a in commands["reward"]._actions if isinstance(a, argparse._SubParsersAction))
+    commands |= {f"reward {name}": subparser for name, subparser in actions.choices.items()}
+    for subparser in commands.values():
         subparser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    return parser, dict(subparsers.choices)
+    return parser, commands
+
+
+def _reward(command: Any) -> None:
+    """`rlhf-eval reward serve|score`."""
+    reward = command(
+        "reward",
+        "Serve a reward model to training jobs, or score a file with it.",
+        "rlhf-eval reward serve reward_model=skywork_v2_llama_8b --port 8700",
+        "rlhf-eval reward score reward_model=lab_clean --input conversations.jsonl --output scores.jsonl",
+    )
+    actions = reward.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=Parser)
+
+    def action(name: str, summary: str, *examples: str) -> Any:
+        added = actions.add_parser(
+            name,
+            help=summary[0].lower() + summary[1:].rstrip("."),
+            description=summary,
+            epilog=_examples(*examples),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        added.add_argument(
+            "overrides", nargs="*", metavar="OVERRIDE", help="reward_model=NAME or field=value"
+        )
+        return added
+
+    serve = action(
+        "serve",
+        "Serve a reward model over HTTP until it is told to stop (SIGTERM, Ctrl-C).",
+        "rlhf-eval reward serve reward_model=skywork_v2_llama_8b --port 8700",
+        "RLHF_EVAL_REWARD_TOKEN=… rlhf-eval reward serve reward_model=lab_clean --host 0.0.0.0",
+    )
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
+    serve.add_argument("--port", type=_at_least(0), default=8700, help="port (8700); 0 takes a free one")
+    score = action(
+        "score",
+        "Score every conversation of a file; the same command continues after an interruption.",
+        "rlhf-eval reward score reward_model=lab_clean --input conversations.jsonl --output scores.jsonl",
+    )
+    score.add_argument(
+        "--input", required=True, metavar="FILE", help="rows with messages, or with prompt and completion"
+    )
+    score.add_argument(
+        "--output", required=True, type=Path, metavar="FILE", help="rows with id, score, valid"
+    )
 
 
 def _examples(*lines: str) -> str:

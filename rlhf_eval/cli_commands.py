@@ -119,10 +119,26 @@ def ls(options: Namespace) -> int:
     return 0
 
 
+def reward(options: Namespace) -> int:
+    from rlhf_eval.progress import progress_for_terminal
+    from rlhf_eval.rewards.commands import score_file, serve
+
+    config = _reward_model(options.overrides)
+    if options.action == "serve":
+        serve(config, options.host, options.port)
+        return 0
+    with progress_for_terminal() as progress:
+        counts = score_file(config, options.input, options.output, progress)
+    print(f"{options.output}: {', '.join(f'{name} {count}' for name, count in counts.items())}")
+    return 0
+
+
 def validate(options: Namespace) -> int:
     from rlhf_eval.config.compose import freeze, hash8, run_name, run_path
     from rlhf_eval.config.inputs import inputs, require_inputs
 
+    if all(word.startswith(("reward_model=", "reward_model.")) for word in options.overrides):
+        return _validate_reward_model(options)
     config = _composed(options)
     require_inputs(config)
     if options.json:
@@ -142,6 +158,55 @@ def validate(options: Namespace) -> int:
     _console().print(table)
     print(f"run name: {run_name(config)}\nhash8: {hash8(config)}\nrun directory: {run_path(config)}")
     return 0
+
+
+def _validate_reward_model(options: Namespace) -> int:
+    """Load one reward model and compare it with its golden scores; 1 if one disagrees."""
+    from rlhf_eval.rewards.commands import check_golden
+
+    config = _reward_model(options.overrides, silent=options.json)
+    golden = check_golden(config)
+    agrees = all(row["agrees"] for row in golden)
+    if options.json:
+        _print_json(
+            {"reward_model": config.name, "loaded": True, "card": asdict(config.card), "golden": golden}
+        )
+        return 0 if agrees else 1
+    table = _table("reward model", "kind", "base model", "licence", "open weights", "open data", "open code")
+    card = config.card
+    openness = (
+        {True: "yes", False: "no", None: "?"}[x] for x in (card.open_weights, card.open_data, card.open_code)
+    )
+    table.add_row(config.name, config.kind, card.base_model or "?", card.licence or "?", *openness)
+    _console().print(table)
+    if card.training_data:
+        print(f"trained on: {', '.join(card.training_data)}")
+    for row in golden:
+        word = "agrees" if row["agrees"] else "DIFFERS"
+        print(f"golden score {row['expected']:g} ± {row['tolerance']:g}: {row['score']} {word}")
+    print("loaded" if golden else "loaded; its configuration has no golden scores to compare with")
+    return 0 if agrees else 1
+
+
+def _reward_model(overrides: Sequence[str], silent: bool = False) -> Any:
+    """The checked configuration of one reward model; the lab is built if it stands there."""
+    from rlhf_eval.config.compose import compose, flat
+    from rlhf_eval.config.inputs import require_inputs
+    from rlhf_eval.progress import progress_for_terminal
+    from rlhf_eval.rewards.kinds import check_kinds
+    from rlhf_eval.sources import LAB, localise
+
+    config = compose(["experiment=lab", *overrides])
+    check_kinds(config)
+    require_inputs(config)
+    values = flat(asdict(config.reward_model)).values()
+    world = None
+    if config.lab and any(isinstance(value, str) and value.startswith(LAB) for value in values):
+        from rlhf_eval.lab.build import ensure
+
+        with progress_for_terminal(silent=silent) as progress:
+            world = ensure(config.lab, 2, progress)
+    return localise(config.reward_model, world)
 
 
 def _composed(options: Namespace) -> Any:

@@ -51,15 +51,15 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
             stream.write(_line(row))
 
 
-def append_jsonl(path: Path, row: dict[str, Any]) -> None:
-    """Append one line and put it on the disk. One writer per file.
+def append_jsonl(path: Path, *rows: dict[str, Any]) -> None:
+    """Append one line per row and put them on the disk. One writer per file.
 
     A last line that a killed writer left without its end is completed if it is whole JSON, else cut.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as stream:
         _mend_tail(stream)
-        stream.write(_line(row).encode("utf-8"))
+        stream.write("".join(map(_line, rows)).encode("utf-8"))
         stream.flush()
         os.fsync(stream.fileno())
 

@@ -76,8 +76,11 @@ class RichProgress:
 
 
 @contextmanager
-def progress_for_terminal() -> Iterator[Progress]:
-    """Bars where standard error is a terminal, plain lines on standard output elsewhere."""
+def progress_for_terminal(silent: bool = False) -> Iterator[Progress]:
+    """Bars where standard error is a terminal, plain lines on standard output elsewhere; or nothing."""
+    if silent:
+        yield SilentProgress()
+        return
     if not sys.stderr.isatty():
         yield PlainProgress()
         return

@@ -6,7 +6,7 @@ Everything is text: token ids belong to one model and never cross a module borde
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -23,6 +23,13 @@ class Message:
 
 Conversation = tuple[Message, ...]
 """Turns in order. A conversation to be scored ends with the assistant's turn."""
+
+
+def as_messages(content: Any) -> Conversation:
+    """A user's turn given as text, or turns given as a list of `{"role", "content"}`."""
+    if isinstance(content, str):
+        return (Message("user", content),)
+    return tuple(Message(message["role"], message["content"]) for message in content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +100,25 @@ class ScoreBatch:
     Attributes:
         scores: shape (batch,), float64; NaN where `valid` is False.
         valid: shape (batch,), bool; an invalid score is masked and counted, never replaced by zero.
+        heads: shape (batch, heads), float64: what a model with several heads said before they were combined;
+            None for all others.
     """
 
     scores: np.ndarray
+    valid: np.ndarray
+    heads: np.ndarray | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PreferenceBatch:
+    """What a reward model thinks of a list of comparisons.
+
+    Attributes:
+        probabilities: shape (batch,), float64 in [0, 1]: P(completion_a ≻ completion_b); NaN where not valid.
+        valid: shape (batch,), bool.
+    """
+
+    probabilities: np.ndarray
     valid: np.ndarray
 
 

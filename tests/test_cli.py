@@ -16,7 +16,7 @@ from rlhf_eval.cli import main
 from rlhf_eval.config.compose import compose, run_path
 from rlhf_eval.runs.directory import RunDirectory
 
-COMMANDS = ("demo", "run", "rank", "plot", "report", "status", "ls", "validate")
+COMMANDS = ("demo", "run", "rank", "plot", "report", "status", "ls", "validate", "reward")
 
 
 @pytest.fixture
@@ -98,6 +98,12 @@ def test_every_help_has_examples_that_parse(command: str, capsys: pytest.Capture
         (["run", "experiment=lab", "reward_model=random", "reward_model.kind=x"], r"reward_model\.kind"),
         (["run", "experiment=lab", "reward_model=random", "prompts.train=nix.json"], r"prompts\.train"),
         (["validate", "experiment=lab", "reward_model=random", "--experiment", "a/b"], "'a/b'"),
+        (["reward"], "ACTION"),
+        (["reward", "score", "reward_model=random"], "--input"),
+        (
+            ["reward", "score", "reward_model=random", "--input", "a", "--output", "b", "--intput"],
+            r"`rlhf-eval reward score` has no option --intput[\s\S]*mean '--input'",
+        ),
         (["ls", "--configs", "jugde"], r"'jugde'[\s\S]*mean 'judge'"),
     ],
 )

@@ -6,10 +6,12 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rlhf_eval.config.schema import BenchmarkConfig
 from rlhf_eval.errors import DataError
 from rlhf_eval.files import write_text
-from rlhf_eval.records import Message, PreferencePair, Prompt
+from rlhf_eval.records import Comparison, PreferencePair, Prompt, as_messages
 from rlhf_eval.rewards.interface import RewardModel
 from rlhf_eval.sources import read_rows
 
@@ -34,21 +36,20 @@ def load_pairs(source: str) -> list[PreferencePair]:
     return list(pairs.values())
 
 
-def as_messages(prompt: Any) -> tuple[Message, ...]:
-    """A prompt given as text or as a list of messages."""
-    if isinstance(prompt, str):
-        return (Message("user", prompt),)
-    return tuple(Message(message["role"], message["content"]) for message in prompt)
-
-
 def evaluate(reward_model: RewardModel, config: BenchmarkConfig, scores_file: Path) -> dict[str, Any]:
     """Score every pair, write the scores, and return accuracy in percent with its Wilson 95 % interval.
 
     A pair with an invalid score counts as wrong, because the reward model could not prefer the chosen answer.
+    For a reward model that only compares, the "scores" of a pair are the probabilities of either answer.
     """
     pairs = load_pairs(config.pairs)
-    conversations = [pair.prompt.answered(text) for pair in pairs for text in (pair.chosen, pair.rejected)]
-    scores = reward_model.score(conversations).scores.reshape(-1, 2)
+    if reward_model.only_compares:
+        comparisons = [Comparison(pair.prompt, pair.chosen, pair.rejected) for pair in pairs]
+        chosen_wins = reward_model.compare(comparisons).probabilities
+        scores = np.column_stack([chosen_wins, 1 - chosen_wins])
+    else:
+        texts = [pair.prompt.answered(text) for pair in pairs for text in (pair.chosen, pair.rejected)]
+        scores = reward_model.score(texts).scores.reshape(-1, 2)
     correct = scores[:, 0] > scores[:, 1]
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")

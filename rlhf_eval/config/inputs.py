@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlhf_eval.config.schema import RewardModelConfig, RunConfig
+from rlhf_eval.config.reward_schema import RewardModelConfig
+from rlhf_eval.config.schema import RunConfig
 from rlhf_eval.errors import ConfigError
 
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -34,6 +35,9 @@ def inputs(config: RunConfig) -> list[Input]:
     if variable := config.judge.api_key_variable:
         state = FOUND if os.environ.get(variable) else UNSET
         found.append(Input("judge.api_key_variable", variable, state))
+    found += [
+        Input(field, value, FOUND if os.environ.get(value) else UNSET) for field, value in _keys(config)
+    ]
     return found
 
 
@@ -62,21 +66,37 @@ def _sources(config: RunConfig) -> Iterator[tuple[str, str]]:
     yield "prompts.arena_hard.baseline_answers", prompts.arena_hard.baseline_answers
     if config.judge.arena_hard_prompt:
         yield "judge.arena_hard_prompt", config.judge.arena_hard_prompt
+    for root in ("reward_model", "gold_reward_model"):
+        for field, reward_model in nested(root, getattr(config, root)):
+            if reward_model.chat_template:
+                yield f"{field}.chat_template", reward_model.chat_template
     for name, benchmark in config.benchmarks.items():
         yield f"benchmarks.{name}.pairs", benchmark.pairs
 
 
 def _models(config: RunConfig) -> Iterator[tuple[str, str]]:
     yield "policy.model", config.policy.model
-    yield from _reward_models("reward_model", config.reward_model)
-    yield from _reward_models("gold_reward_model", config.gold_reward_model)
+    for root in ("reward_model", "gold_reward_model"):
+        for field, reward_model in nested(root, getattr(config, root)):
+            if reward_model.model and reward_model.endpoint is None:
+                yield f"{field}.model", reward_model.model
+            if reward_model.reference:
+                yield f"{field}.reference", reward_model.reference
 
 
-def _reward_models(field: str, reward_model: RewardModelConfig | None) -> Iterator[tuple[str, str]]:
+def nested(field: str, reward_model: RewardModelConfig | None) -> Iterator[tuple[str, RewardModelConfig]]:
+    """A reward model and all that it wraps or is made of, each with its dotted path."""
     if reward_model is not None:
-        if reward_model.model:
-            yield f"{field}.model", reward_model.model
-        yield from _reward_models(f"{field}.inner", reward_model.inner)
+        yield field, reward_model
+        yield from nested(f"{field}.inner", reward_model.inner)
+        for name, member in reward_model.ensemble.members.items() if reward_model.ensemble else ():
+            yield from nested(f"{field}.ensemble.members.{name}.reward_model", member.reward_model)
+
+
+def _keys(config: RunConfig) -> Iterator[tuple[str, str]]:
+    for field, reward_model in nested("reward_model", config.reward_model):
+        if reward_model.endpoint and reward_model.endpoint.api_key_variable:
+            yield f"{field}.endpoint.api_key_variable", reward_model.endpoint.api_key_variable
 
 
 def _source_state(value: str) -> str:

@@ -10,47 +10,13 @@ in the embedded lab. A *model* is a hub name, a local folder, or `lab:<folder>`.
 """
 
 from dataclasses import field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Lt
-from pydantic import ConfigDict
+from annotated_types import Ge, Gt
 from pydantic.dataclasses import dataclass
 
-STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True, coerce_numbers_to_str=True)
-
-Positive = Annotated[int, Gt(0)]
-NonNegative = Annotated[int, Ge(0)]
-Share = Annotated[float, Ge(0), Lt(1)]
-DType = Literal["float32", "bfloat16", "float16"]
-
-
-def unfingerprinted(default: Any) -> Any:
-    """A field that says where or how fast a run executes, never what comes out of it."""
-    return field(default=default, metadata={"fingerprint": False})
-
-
-@dataclass(frozen=True, config=STRICT)
-class RewardModelConfig:
-    """Group `reward_model`: what is under evaluation."""
-
-    name: str
-    """Name in tables, plots and run directories."""
-    kind: str
-    """Key in the registry of reward models (`rlhf_eval/rewards/kinds.py`)."""
-    model: str = ""
-    """Hub name, local folder or `lab:` folder of the weights; empty for kinds that have none."""
-    revision: str | None = None
-    """Commit or branch on the hub; the manifest records the commit it resolved to."""
-    dtype: DType = "float32"
-    """Number format of weights and forward pass."""
-    max_length: Positive = 4096
-    """Longest conversation in tokens of the reward model's own tokenizer; a longer one is scored invalid."""
-    batch_tokens: Positive = unfingerprinted(16384)
-    """Tokens per forward pass, padding included. Scores do not depend on it."""
-    control: bool = False
-    """True for a reward model that is no candidate (random, length-only, flipped): shown apart."""
-    inner: "RewardModelConfig | None" = None
-    """The reward model that this one wraps (`flipped`)."""
+from rlhf_eval.config.fields import STRICT, DType, NonNegative, Positive, Share, unfingerprinted
+from rlhf_eval.config.reward_schema import RewardModelConfig
 
 
 @dataclass(frozen=True, config=STRICT)

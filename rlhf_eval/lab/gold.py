@@ -7,9 +7,10 @@ import numpy as np
 from rlhf_eval.config.schema import RewardModelConfig
 from rlhf_eval.lab.world import utility
 from rlhf_eval.records import Conversation, ScoreBatch
+from rlhf_eval.rewards.interface import PointwiseRewardModel
 
 
-class GoldReward:
+class GoldReward(PointwiseRewardModel):
     """`world.utility` of the last turn, for the instruction before it."""
 
     def score(self, conversations: Sequence[Conversation]) -> ScoreBatch:

@@ -1,95 +1,117 @@
-"""Bradley-Terry reward models: a sequence classifier with one logit (Ouyang et al. 2022, equation 1)."""
+"""Reward models that read their score off the hidden state of the answer's last token.
 
-from collections.abc import Sequence
+`classifier`    Bradley-Terry: one logit (Ouyang et al. 2022, equation 1), or several summed with weights
+`armorm`        ArmoRM: 19 objectives and a gate
+`urm`           URM: attributes with normal distributions and learned weights
+`inform`        INF-ORM: a head of two layers
+`token_logit`   a language model's logit of one token (Nemotron-70B-Reward)
+"""
+
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from rlhf_eval.config.schema import RewardModelConfig
+from rlhf_eval.config.reward_schema import RewardModelConfig
 from rlhf_eval.errors import DataError
-from rlhf_eval.records import Conversation, ScoreBatch
-from rlhf_eval.rewards.batching import batches_by_tokens
+from rlhf_eval.rewards.local import (
+    LocalRewardModel,
+    Tokens,
+    last_positions,
+    load_model,
+    load_tokenizer,
+    padded,
+)
+from rlhf_eval.rewards.rendering import Renderer
+
+ReadHeads = Callable[[Any, Any, list[Tokens]], Any]
+"""(hidden states (batch, tokens, width), last positions (batch,), token ids) → heads (batch, heads)."""
 
 
-class ClassifierReward:
-    """One logit over the conversation rendered with the reward model's own chat template."""
-
-    def __init__(self, model: Any, tokenizer: Any, config: RewardModelConfig) -> None:
-        self.model = model
-        self.tokenizer = tokenizer
-        self.config = config
-
-    def score(self, conversations: Sequence[Conversation]) -> ScoreBatch:
-        """Score each conversation; one that is longer than `max_length` or not finite is invalid.
-
-        Conversations are sorted by length and batched by tokens; equal ones are computed once.
-        """
-        import torch
-
-        rendered = [self._render(conversation) for conversation in conversations]
-        unique = list(dict.fromkeys(tuple(ids) for ids in rendered if len(ids) <= self.config.max_length))
-        scores: dict[tuple[int, ...], float] = {}
-        for batch in batches_by_tokens(unique, self.config.batch_tokens):
-            with torch.inference_mode():
-                logits_B = self._forward(batch)
-            scores |= dict(zip(batch, logits_B, strict=True))
-        values = np.array([scores.get(tuple(ids), np.nan) for ids in rendered], dtype=np.float64)
-        return ScoreBatch(np.where(np.isfinite(values), values, np.nan), np.isfinite(values))
-
-    def _render(self, conversation: Conversation) -> list[int]:
-        messages = [{"role": message.role, "content": message.content} for message in conversation]
-        text = self.tokenizer.apply_chat_template(messages, tokenize=False)
-        # The template writes the beginning-of-sequence token and the tokenizer would add a second one.
-        if self.tokenizer.bos_token and text.startswith(self.tokenizer.bos_token):
-            text = text[len(self.tokenizer.bos_token) :]
-        return self.tokenizer(text).input_ids
-
-    def _forward(self, batch: Sequence[tuple[int, ...]]) -> list[float]:
-        import torch
-
-        width, pad = max(map(len, batch)), self.tokenizer.pad_token_id
-        ids_BT = torch.tensor([[*ids, *[pad] * (width - len(ids))] for ids in batch])
-        mask_BT = torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids in batch])
-        device = self.model.device
-        return self.model(ids_BT.to(device), attention_mask=mask_BT.to(device)).logits[:, 0].float().tolist()
-
-
-def load(config: RewardModelConfig) -> ClassifierReward:
-    """Load weights and tokenizer from the hub or a folder.
+def load_classifier(config: RewardModelConfig) -> LocalRewardModel:
+    """A sequence classifier from the hub or a folder.
 
     Raises:
-        DataError: not there; no padding token of its own; a head that the checkpoint does not hold.
+        DataError: not there, or a head that the checkpoint does not hold.
     """
-    import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoModelForSequenceClassification
 
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(config.model, revision=config.revision)
-        model, info = AutoModelForSequenceClassification.from_pretrained(
-            config.model,
-            revision=config.revision,
-            dtype=getattr(torch, config.dtype),
-            num_labels=1,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"Reward model '{config.model}' cannot be loaded: {str(error).splitlines()[0]}",
-            "Check reward_model.model and .revision, network and HF_TOKEN, or give a local folder.",
-        ) from error
-    if info["missing_keys"]:
-        raise DataError(
-            f"Reward model '{config.model}' lacks {', '.join(sorted(info['missing_keys']))}: its scores "
-            "would be random.",
-            "Name a checkpoint that was trained as a reward model.",
-        )
-    # The classifier reads the last token that is not padding: padding must be a token that ends no turn.
-    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
-        raise DataError(
-            f"The tokenizer of '{config.model}' has no padding token of its own.",
-            "Set pad_token in its tokenizer_config.json to a token that ends no turn.",
-        )
-    model.config.pad_token_id = tokenizer.pad_token_id
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return ClassifierReward(model.to(device).eval(), tokenizer, config)
+    heads = len(config.head_weights) or 1
+    model = load_model(config, AutoModelForSequenceClassification, num_labels=heads)
+    return _reader(config, model, lambda hidden, last, batch: model.score(_at(hidden, last)))
+
+
+def load_armorm(config: RewardModelConfig) -> LocalRewardModel:
+    """ArmoRM; raises as `load_classifier`."""
+    from rlhf_eval.rewards.architectures import GatedObjectives
+
+    model = load_model(config, GatedObjectives)
+    return _reader(config, model, model.read)
+
+
+def load_urm(config: RewardModelConfig) -> LocalRewardModel:
+    """URM; raises as `load_classifier`."""
+    from rlhf_eval.rewards.architectures import NormalAttributes
+
+    model = load_model(config, NormalAttributes)
+    return _reader(config, model, model.read)
+
+
+def load_inform(config: RewardModelConfig) -> LocalRewardModel:
+    """INF-ORM; raises as `load_classifier`."""
+    from rlhf_eval.rewards.architectures import TwoLayerHead
+
+    model = load_model(config, TwoLayerHead)
+    return _reader(config, model, model.read)
+
+
+def load_token_logit(config: RewardModelConfig) -> LocalRewardModel:
+    """A causal language model whose logit of the vocabulary id `config.token` is the score."""
+    from transformers import AutoModelForCausalLM
+
+    model = load_model(config, AutoModelForCausalLM)
+    output = model.get_output_embeddings()
+    only = slice(config.token, config.token + 1)
+    return _reader(config, model, lambda hidden, last, batch: output(_at(hidden, last))[:, only])
+
+
+def _reader(config: RewardModelConfig, model: Any, read: ReadHeads) -> LocalRewardModel:
+    tokenizer = load_tokenizer(config)
+    return LocalRewardModel(config, Renderer(tokenizer, config), LastTokenForward(model, tokenizer, read))
+
+
+class LastTokenForward:
+    """The heads at each sequence's last token.
+
+    The trunk runs on the whole batch, the heads on single positions. Where transformers would search for the
+    last token that is not padding, the position is known here by length, so padding may be any token but one
+    that ends the conversation: a checkpoint whose padding does was trained on the token before.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, read: ReadHeads) -> None:
+        self.model = model
+        self.read = read
+        own = model.config.pad_token_id
+        self.pad = tokenizer.pad_token_id if own is None else own
+
+    def __call__(self, batch: Sequence[Tokens]) -> np.ndarray:
+        import torch
+
+        if any(ids[-1] == self.pad for ids in batch):
+            raise DataError(
+                f"Conversations for '{self.model.name_or_path}' end with its padding token (id {self.pad}), "
+                "so it is not known whether the score belongs to that token or to the one before.",
+                "Set pad_token in its tokenizer_config.json and config.json to a token that ends no turn.",
+            )
+        with torch.inference_mode():
+            ids_BT, mask_BT = padded(batch, self.model.device, self.pad or 0)
+            hidden_BTD = self.model.base_model(ids_BT, attention_mask=mask_BT, use_cache=False)[0]
+            last_B = last_positions(batch, hidden_BTD.device)
+            return self.read(hidden_BTD, last_B, list(batch)).float().cpu().numpy()
+
+
+def _at(hidden_BTD: Any, last_B: Any) -> Any:
+    """Hidden state at one position of each row, shape (batch, width)."""
+    import torch
+
+    return hidden_BTD[torch.arange(len(last_B), device=hidden_BTD.device), last_B]

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlhf_eval.config.schema import RewardModelConfig
+from rlhf_eval.config.reward_schema import RewardModelConfig
 from rlhf_eval.errors import ConfigError
 from rlhf_eval.records import Conversation, ScoreBatch
-from rlhf_eval.rewards.interface import RewardModel, load_reward_model
+from rlhf_eval.rewards.interface import PointwiseRewardModel, RewardModel, load_reward_model
 
 
-class RandomReward:
+class RandomReward(PointwiseRewardModel):
     """Standard normal noise that depends on the text alone, so equal conversations score equally."""
 
     def score(self, conversations: Sequence[Conversation]) -> ScoreBatch:
@@ -20,7 +20,7 @@ class RandomReward:
         return ScoreBatch(scores, np.ones(len(scores), dtype=bool))
 
 
-class LengthReward:
+class LengthReward(PointwiseRewardModel):
     """The number of characters of the last turn."""
 
     def score(self, conversations: Sequence[Conversation]) -> ScoreBatch:
@@ -29,7 +29,7 @@ class LengthReward:
 
 
 @dataclass(frozen=True)
-class FlippedReward:
+class FlippedReward(PointwiseRewardModel):
     """Another reward model with its sign turned."""
 
     inner: RewardModel
@@ -37,6 +37,20 @@ class FlippedReward:
     def score(self, conversations: Sequence[Conversation]) -> ScoreBatch:
         batch = self.inner.score(conversations)
         return ScoreBatch(-batch.scores, batch.valid)
+
+
+@dataclass(frozen=True)
+class ConstantReward(PointwiseRewardModel):
+    """The same for everything: with it the KL penalty alone moves the policy."""
+
+    value: float
+
+    def score(self, conversations: Sequence[Conversation]) -> ScoreBatch:
+        return ScoreBatch(np.full(len(conversations), self.value), np.ones(len(conversations), dtype=bool))
+
+
+def load_constant(config: RewardModelConfig) -> ConstantReward:
+    return ConstantReward(config.constant)
 
 
 def load_random(config: RewardModelConfig) -> RandomReward:

@@ -1,12 +1,24 @@
 """The kinds of reward models by name. No heavy import: the command line checks kinds with this table."""
 
+from rlhf_eval.config.inputs import nested
 from rlhf_eval.config.schema import RunConfig
 from rlhf_eval.registry import Registry
 
 KINDS = Registry(
     "reward model kind",
     {
-        "classifier": "rlhf_eval.rewards.classifier:load",
+        "classifier": "rlhf_eval.rewards.classifier:load_classifier",
+        "armorm": "rlhf_eval.rewards.classifier:load_armorm",
+        "urm": "rlhf_eval.rewards.classifier:load_urm",
+        "inform": "rlhf_eval.rewards.classifier:load_inform",
+        "token_logit": "rlhf_eval.rewards.classifier:load_token_logit",
+        "implicit": "rlhf_eval.rewards.implicit:load",
+        "ensemble": "rlhf_eval.rewards.ensemble:load",
+        "generative": "rlhf_eval.rewards.generative:load",
+        "judge": "rlhf_eval.rewards.generative:load_api",
+        "remote": "rlhf_eval.rewards.remote:load",
+        "rule": "rlhf_eval.rewards.rule:load",
+        "constant": "rlhf_eval.rewards.controls:load_constant",
         "random": "rlhf_eval.rewards.controls:load_random",
         "length": "rlhf_eval.rewards.controls:load_length",
         "flipped": "rlhf_eval.rewards.controls:load_flipped",
@@ -19,7 +31,5 @@ KINDS = Registry(
 def check_kinds(config: RunConfig) -> None:
     """Raises ConfigError, naming the field, unless every reward model of a run is of a known kind."""
     for root in ("reward_model", "gold_reward_model"):
-        reward_model, where = getattr(config, root), root
-        while reward_model is not None:
-            KINDS.check(reward_model.kind, f"{where}.kind")
-            reward_model, where = reward_model.inner, f"{where}.inner"
+        for field, reward_model in nested(root, getattr(config, root)):
+            KINDS.check(reward_model.kind, f"{field}.kind")

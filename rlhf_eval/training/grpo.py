@@ -50,7 +50,15 @@ def train(config: RunConfig, folder: Path, metrics: Path, advance: Callable[[int
     normaliser = _normaliser(folder, reference, tokenizer, reward_model, ordered, sampling, config)
     held_out = load_prompts(config.prompts.held_out)[: config.prompts.held_out_limit]
     measurement = Measurement(
-        reference, tokenizer, held_out, sampling, reward_model, normaliser, gold, config.seed
+        reference,
+        tokenizer,
+        held_out,
+        sampling,
+        reward_model,
+        normaliser,
+        gold,
+        config.seed,
+        config.reward_model.max_invalid_share,
     )
     checkpoint = last_complete_checkpoint(folder / "checkpoints")
     step = 0 if checkpoint is None else int(checkpoint.name.split("-")[1])
@@ -59,7 +67,13 @@ def train(config: RunConfig, folder: Path, metrics: Path, advance: Callable[[int
     if not any(row["kind"] == "checkpoint" for row in kept):
         append_jsonl(metrics, measurement.of(reference, 0))
     if step < algorithm.steps:
-        trainer = _trainer(arguments, policy, tokenizer, ordered, reward_function(reward_model, normaliser))
+        trainer = _trainer(
+            arguments,
+            policy,
+            tokenizer,
+            ordered,
+            reward_function(reward_model, normaliser, config.reward_model.max_invalid_share),
+        )
         # The curves are in metrics.jsonl; TRL's own printing would bury the run's progress.
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(_recorder(metrics, measurement, advance, algorithm.steps))
@@ -156,6 +170,7 @@ def _recorder(
                 "kl": logs.get("kl"),
                 "grad_norm": logs.get("grad_norm"),
                 "completion_length": logs.get("completions/mean_length"),
+                "invalid_rewards": logs.get("invalid_rewards"),
                 "seconds": now - self.began,
             }
             self.began = now
@@ -182,12 +197,13 @@ def _normaliser(
     file = folder / "reward_normaliser.json"
     if file.exists():
         return RewardNormaliser(**read_json(file))
-    conversations = []
+    prompts = ordered[: config.algorithm.normaliser_prompts]
+    rounds = []
     for start in range(NORMALISER_SAMPLES):
-        prompts = ordered[: config.algorithm.normaliser_prompts]
         completions, _ = sample(policy, tokenizer, prompts, sampling, 7919 * (config.seed + 1) + start)
-        conversations += [p.answered(c.text) for p, c in zip(prompts, completions, strict=True)]
-    normaliser = RewardNormaliser.fit(reward_model, conversations)
+        rounds.append([completion.text for completion in completions])
+    groups = list(zip(prompts, map(list, zip(*rounds, strict=True)), strict=True))
+    normaliser = RewardNormaliser.fit(reward_model, groups, config.reward_model.comparability != "global")
     write_json(file, asdict(normaliser))
     return normaliser
 

@@ -2,9 +2,8 @@
 
 from random import Random
 
-from rlhf_eval.benchmarks.pairs import as_messages
 from rlhf_eval.errors import DataError
-from rlhf_eval.records import Prompt
+from rlhf_eval.records import Prompt, as_messages
 from rlhf_eval.sources import read_rows
 
 

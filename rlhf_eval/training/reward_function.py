@@ -2,55 +2,107 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 
-from rlhf_eval.benchmarks.pairs import as_messages
 from rlhf_eval.errors import StageError
-from rlhf_eval.records import Conversation, Message
-from rlhf_eval.rewards.interface import RewardModel
+from rlhf_eval.records import Prompt, as_messages
+from rlhf_eval.rewards.interface import Group, RewardModel
+
+INVALID_MEMORY = 512
+"""Completions over which the share of invalid scores is taken: a server's hiccup is not a trend."""
 
 
 @dataclass(frozen=True)
 class RewardNormaliser:
-    """Mean and standard deviation of a reward model's scores on the initial policy's samples, frozen."""
+    """Mean and standard deviation of a reward model's scores on the initial policy's samples, frozen.
+
+    Attributes:
+        within_prompt: whether scores compare within a prompt only; then they are centred on their group, and
+            the standard deviation is that around the groups' means.
+    """
 
     mean: float
     standard_deviation: float
+    within_prompt: bool = False
 
     @classmethod
-    def fit(cls, reward_model: RewardModel, conversations: Sequence[Conversation]) -> "RewardNormaliser":
-        """Measure once before training.
+    def fit(
+        cls, reward_model: RewardModel, groups: Sequence[Group], within_prompt: bool
+    ) -> "RewardNormaliser":
+        """Measure once before training, on completions of the initial policy grouped by prompt.
 
         Raises:
             StageError: no score is valid.
         """
-        scores = reward_model.score(conversations).scores
+        batches = [batch.scores for batch in reward_model.score_groups(groups)]
+        scores = np.concatenate([_centred(s) for s in batches] if within_prompt else batches)
         if not np.isfinite(scores).any():
             raise StageError(
                 "The reward model gave no valid score on the initial policy's samples.",
                 "Check reward_model.max_length and the reward model with `rlhf-eval validate`.",
             )
         # A constant reward model keeps its scale: there is nothing to divide by.
-        return cls(float(np.nanmean(scores)), float(np.nanstd(scores)) or 1.0)
+        mean = 0.0 if within_prompt else float(np.nanmean(scores))
+        return cls(mean, float(np.nanstd(scores)) or 1.0, within_prompt)
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
+        """Standardise the scores of one prompt's completions, or of any if they compare across prompts."""
+        if self.within_prompt:
+            scores = _centred(scores)
         return (scores - self.mean) / self.standard_deviation
 
 
-def reward_function(
-    reward_model: RewardModel, normaliser: RewardNormaliser
-) -> Callable[..., list[float | None]]:
-    """What GRPOTrainer takes as `reward_funcs`. An invalid score is None: TRL masks that row."""
+def refuse_if_too_many_invalid(valid: np.ndarray, max_invalid_share: float) -> None:
+    """Raises StageError if more than that share of scores is invalid; what was trained so far is kept."""
+    if len(valid) and (~valid).mean() > max_invalid_share:
+        raise StageError(
+            f"{int((~valid).sum())} of {len(valid)} scores of the reward model are invalid, more than "
+            f"reward_model.max_invalid_share={max_invalid_share:g} allows.",
+            "Check the reward model (its server, max_length, deadline), then give the same command again: it "
+            "continues from the last checkpoint.",
+        )
 
-    def reward(prompts: list[Any], completions: list[Any], **_: Any) -> list[float | None]:
-        conversations = [
-            (*as_messages(prompt), Message("assistant", completion[-1]["content"].strip()))
-            for prompt, completion in zip(prompts, completions, strict=True)
-        ]
-        batch = reward_model.score(conversations)
-        values = normaliser(batch.scores)
-        return [float(v) if ok else None for v, ok in zip(values, batch.valid, strict=True)]
+
+def _centred(scores: np.ndarray) -> np.ndarray:
+    """Deviations from the mean of the valid scores; a group without any stays as it is."""
+    return scores - np.nanmean(scores) if np.isfinite(scores).any() else scores
+
+
+def reward_function(
+    reward_model: RewardModel, normaliser: RewardNormaliser, max_invalid_share: float
+) -> Callable[..., list[float | None]]:
+    """What GRPOTrainer takes as `reward_funcs`. An invalid score is None: TRL masks that row.
+
+    The completions of one prompt stand side by side, which is how TRL's sampler lays them out; reward models
+    that compare are given each such group as a whole.
+
+    Args:
+        max_invalid_share: of the last `INVALID_MEMORY` completions and of each call's. Beyond it the function
+            raises StageError, so that the run stops and can be continued when the cause is mended.
+    """
+    recent: list[bool] = []
+
+    def reward(
+        prompts: list[Any], completions: list[Any], log_metric: Any = None, **_: Any
+    ) -> list[float | None]:
+        texts = [completion[-1]["content"].strip() for completion in completions]
+        groups = []
+        for _, places in groupby(range(len(prompts)), key=lambda place: prompts[place]):
+            places = list(places)
+            prompt = Prompt(str(places[0]), as_messages(prompts[places[0]]))
+            groups.append((prompt, [texts[place] for place in places]))
+        batches = reward_model.score_groups(groups)
+        values = np.concatenate([normaliser(batch.scores) for batch in batches])
+        valid = np.concatenate([batch.valid for batch in batches])
+        if log_metric is not None:
+            log_metric("invalid_rewards", float((~valid).mean()))
+        recent.extend((~valid).tolist())
+        del recent[:-INVALID_MEMORY]
+        refuse_if_too_many_invalid(valid, max_invalid_share)
+        refuse_if_too_many_invalid(~np.array(recent), max_invalid_share)
+        return [float(v) if ok else None for v, ok in zip(values, valid, strict=True)]
 
     return reward

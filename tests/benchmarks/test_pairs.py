@@ -11,15 +11,28 @@ from rlhf_eval.benchmarks.pairs import evaluate, load_pairs
 from rlhf_eval.config.schema import BenchmarkConfig
 from rlhf_eval.errors import DataError
 from rlhf_eval.files import write_jsonl
-from rlhf_eval.records import Conversation, ScoreBatch
+from rlhf_eval.records import Comparison, Conversation, PreferenceBatch, ScoreBatch
+from rlhf_eval.rewards.interface import PairwiseRewardModel, PointwiseRewardModel
 
 
-class ScoreInText:
+class ScoreInText(PointwiseRewardModel):
     """A reward model whose score is the number that the answer consists of."""
 
     def score(self, conversations: Sequence[Conversation]) -> ScoreBatch:
         scores = np.array([float(conversation[-1].content) for conversation in conversations])
         return ScoreBatch(scores, np.isfinite(scores))
+
+
+class LargerNumber(PairwiseRewardModel):
+    """Compares the numbers, and cannot say how good one is."""
+
+    name = "larger"
+
+    def compare(self, comparisons: Sequence[Comparison]) -> PreferenceBatch:
+        numbers = np.array([[float(c.completion_a), float(c.completion_b)] for c in comparisons])
+        valid = np.asarray(np.isfinite(numbers).all(axis=1))
+        wins = np.where(numbers[:, 0] == numbers[:, 1], 0.5, numbers[:, 0] > numbers[:, 1])
+        return PreferenceBatch(np.where(valid, wins, np.nan), valid)
 
 
 def row(number: int, chosen: str, rejected: str, **more: str) -> dict:
@@ -78,3 +91,12 @@ def test_a_row_that_cannot_be_used_is_named(tmp_path: Path, rows: list[dict], me
     write_jsonl(tmp_path / "p.jsonl", rows)
     with pytest.raises(DataError, match=message):
         load_pairs(str(tmp_path / "p.jsonl"))
+
+
+def test_a_reward_model_that_only_compares_is_judged_by_its_preferences(tmp_path: Path) -> None:
+    rows = [row(1, "2", "1"), row(2, "1", "2"), row(3, "1", "1"), row(4, "nan", "1"), row(5, "9", "4")]
+    result = evaluate(LargerNumber(), benchmark(tmp_path / "p.jsonl", rows), tmp_path / "scores.csv")
+    assert result["accuracy"] == pytest.approx(40)
+    with (tmp_path / "scores.csv").open() as stream:
+        written = [(float(line["chosen"]), float(line["rejected"])) for line in csv.DictReader(stream)]
+    assert written[:3] == [(1, 0), (0, 1), (0.5, 0.5)]

@@ -25,13 +25,36 @@ LAB = ["experiment=lab", "reward_model=lab_clean"]
 CHOICES = [(group, choice) for group, choices in groups().items() for choice in choices]
 
 
+SCALED = ["offset=-3.5", "scale=7"]
+ASKED_OF_THE_USER = {
+    "bradley_terry_70b": ["reward_model.model=organisation/name"],
+    "rule": ["reward_model.function=rules.py:rule"],
+    "metametrics": [
+        f"reward_model.ensemble.members.{member}.{value}"
+        for member in ("skywork", "grm_llama", "grm_gemma")
+        for value in SCALED
+    ],
+    "ensemble_minimum": [
+        f"reward_model.ensemble.members.{member}.{value}"
+        for member in ("skywork", "grm_llama")
+        for value in SCALED
+    ],
+}
+
+
+@pytest.mark.parametrize("choice", ASKED_OF_THE_USER)
+def test_what_only_the_user_can_know_is_asked_for(choice: str) -> None:
+    with pytest.raises(ConfigError, match=r"reward_model\..* is missing"):
+        compose(["experiment=lab", f"reward_model={choice}"])
+
+
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
 def test_every_choice_composes(group: str, choice: str) -> None:
     override = {
         "experiment": f"experiment={choice}",
         "benchmark": f"+benchmark@benchmarks.{choice}={choice}",
     }.get(group, f"{group}={choice}")
-    config = compose(["reward_model=random", "policy=lab", override])
+    config = compose(["reward_model=random", "policy=lab", override, *ASKED_OF_THE_USER.get(choice, [])])
     check_kinds(config)
     assert {item.state for item in inputs(config)} <= {
         "built on demand",

@@ -1,0 +1,109 @@
+"""Tiny reward models of the true architectures, written to disk as their checkpoints are."""
+
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from rlhf_eval.config.reward_schema import RewardModelConfig
+from rlhf_eval.lab.world import all_tasks, demonstration
+from rlhf_eval.records import Conversation, user_prompt
+
+WORDS = "cat dog hammer saw drill file plum cherry fig mango really also well".split()
+HEADS = {"armorm": {"num_objectives": 5, "gating_hidden_dim": 16}, "urm": {"num_labels": 6}}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Callable[..., Any]) -> Callable[..., Path]:
+    """A function: architecture name → folder of a random reward model or language model of it."""
+    made: dict[str, Path] = {}
+
+    def build(name: str) -> Path:
+        if name not in made:
+            import torch
+
+            folder = tmp_path_factory.mktemp(name)
+            config = tiny_llama(folder, max_position_embeddings=4096, **HEADS.get(name, {}))
+            torch.manual_seed(sum(map(ord, name)))
+            _model(name, config).save_pretrained(folder)
+            made[name] = folder
+        return made[name]
+
+    return build
+
+
+def _model(name: str, config: Any) -> Any:
+    import torch
+    import transformers
+
+    from rlhf_eval.rewards import architectures
+
+    if name in ("llama", "qwen3", "gemma2", "mistral", "qwen2"):
+        kind = {
+            "llama": "Llama",
+            "qwen3": "Qwen3",
+            "gemma2": "Gemma2",
+            "mistral": "Mistral",
+            "qwen2": "Qwen2",
+        }
+        shared = {
+            key: getattr(config, key)
+            for key in (
+                "vocab_size",
+                "hidden_size",
+                "intermediate_size",
+                "num_hidden_layers",
+                "num_attention_heads",
+                "max_position_embeddings",
+                "eos_token_id",
+                "pad_token_id",
+                "bos_token_id",
+            )
+        }
+        own = getattr(transformers, f"{kind[name]}Config")(
+            **shared, num_key_value_heads=1, head_dim=16, num_labels=1
+        )
+        model = getattr(transformers, f"{kind[name]}ForSequenceClassification")(own)
+    elif name == "language_model":
+        model = transformers.LlamaForCausalLM(config)
+    else:
+        custom = {
+            "armorm": architectures.GatedObjectives,
+            "urm": architectures.NormalAttributes,
+            "inform": architectures.TwoLayerHead,
+        }
+        model = custom[name](config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(0, 0.2)  # contrast between inputs, which the default start has not
+    return model
+
+
+@pytest.fixture
+def conversations() -> Callable[..., list[Conversation]]:
+    """A function: number and range of words → conversations of the lab's words."""
+
+    def build(count: int, shortest: int = 3, longest: int = 60, seed: int = 1) -> list[Conversation]:
+        random, tasks = Random(seed), all_tasks()
+        made = []
+        for _ in range(count):
+            task = random.choice(tasks)
+            text = demonstration(task, random, 0.3)
+            text += " " + " ".join(random.choices(WORDS, k=random.randint(shortest, longest)))
+            made.append(user_prompt("x", task.instruction).answered(text))
+        return made
+
+    return build
+
+
+@pytest.fixture
+def config_of() -> Callable[..., RewardModelConfig]:
+    """A function: folder, kind and changes → configuration."""
+
+    def build(folder: Path | str, kind: str = "classifier", **changes: Any) -> RewardModelConfig:
+        return RewardModelConfig(name="tiny", kind=kind, model=str(folder), **changes)
+
+    return build
