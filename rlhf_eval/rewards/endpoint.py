@@ -57,6 +57,8 @@ async def _post_all(endpoint: EndpointConfig, path: str, bodies: Sequence[dict[s
         timeout=endpoint.timeout_seconds,
         headers=_headers(endpoint),
         limits=limits,
+        # Reading the certificates takes longer than a small request, and plain HTTP has no use for them.
+        verify=url.startswith("https"),
         # A proxy meant for the outside world must not stand between a run and its own machine.
         trust_env=not on_this_machine(url),
     ) as client:

@@ -89,7 +89,11 @@ def load(config: RewardModelConfig) -> RemoteRewardModel:
         return RemoteRewardModel(
             config,
             "/score",
-            lambda chunk: {"conversations": [messages(c) for c in chunk]},
+            lambda chunk: {
+                "conversations": [messages(c) for c in chunk],
+                # What this client no longer waits for need not be computed.
+                "deadline_seconds": endpoint_of(config).timeout_seconds,
+            },
             lambda answer: [[score] for score in answer["scores"]],
         )
     if protocol == "nemotron":
