@@ -4,6 +4,7 @@
 `armorm`        ArmoRM: 19 objectives and a gate
 `urm`           URM: attributes with normal distributions and learned weights
 `inform`        INF-ORM: a head of two layers
+`internlm2`     InternLM2: a value head at a reward token that closes the conversation
 `token_logit`   a language model's logit of one token (Nemotron-70B-Reward)
 """
 
@@ -65,6 +66,14 @@ def load_inform(config: RewardModelConfig) -> LocalRewardModel:
     return _reader(config, model, model.read)
 
 
+def load_internlm2(config: RewardModelConfig) -> LocalRewardModel:
+    """An InternLM2 reward model; raises as `load_classifier`."""
+    from rlhf_eval.rewards.internlm2 import RewardTokenScore
+
+    model = load_model(config, RewardTokenScore)
+    return _reader(config, model, model.read, closing=(model.reward_token,))
+
+
 def load_token_logit(config: RewardModelConfig) -> LocalRewardModel:
     """A causal language model whose logit of the vocabulary id `config.token` is the score."""
     from transformers import AutoModelForCausalLM
@@ -75,9 +84,10 @@ def load_token_logit(config: RewardModelConfig) -> LocalRewardModel:
     return _reader(config, model, lambda hidden, last, batch: output(_at(hidden, last))[:, only])
 
 
-def _reader(config: RewardModelConfig, model: Any, read: ReadHeads) -> LocalRewardModel:
+def _reader(config: RewardModelConfig, model: Any, read: ReadHeads, closing: Tokens = ()) -> LocalRewardModel:
     tokenizer = load_tokenizer(config)
-    return LocalRewardModel(config, Renderer(tokenizer, config), LastTokenForward(model, tokenizer, read))
+    forward = LastTokenForward(model, tokenizer, read, closing)
+    return LocalRewardModel(config, Renderer(tokenizer, config), forward)
 
 
 class LastTokenForward:
@@ -86,17 +96,22 @@ class LastTokenForward:
     The trunk runs on the whole batch, the heads on single positions. Where transformers would search for the
     last token that is not padding, the position is known here by length, so padding may be any token but one
     that ends the conversation: a checkpoint whose padding does was trained on the token before.
+
+    Attributes:
+        closing: token ids put after each conversation, on the last of which the score is read.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, read: ReadHeads) -> None:
+    def __init__(self, model: Any, tokenizer: Any, read: ReadHeads, closing: Tokens = ()) -> None:
         self.model = model
         self.read = read
+        self.closing = closing
         own = model.config.pad_token_id
         self.pad = tokenizer.pad_token_id if own is None else own
 
     def __call__(self, batch: Sequence[Tokens]) -> np.ndarray:
         import torch
 
+        batch = [(*ids, *self.closing) for ids in batch]
         if any(ids[-1] == self.pad for ids in batch):
             raise DataError(
                 f"Conversations for '{self.model.name_or_path}' end with its padding token (id {self.pad}), "
@@ -107,7 +122,7 @@ class LastTokenForward:
             ids_BT, mask_BT = padded(batch, self.model.device, self.pad or 0)
             hidden_BTD = self.model.base_model(ids_BT, attention_mask=mask_BT, use_cache=False)[0]
             last_B = last_positions(batch, hidden_BTD.device)
-            return self.read(hidden_BTD, last_B, list(batch)).float().cpu().numpy()
+            return self.read(hidden_BTD, last_B, batch).float().cpu().numpy()
 
 
 def _at(hidden_BTD: Any, last_B: Any) -> Any:

@@ -11,6 +11,7 @@ KINDS = Registry(
         "armorm": "rlhf_eval.rewards.classifier:load_armorm",
         "urm": "rlhf_eval.rewards.classifier:load_urm",
         "inform": "rlhf_eval.rewards.classifier:load_inform",
+        "internlm2": "rlhf_eval.rewards.classifier:load_internlm2",
         "token_logit": "rlhf_eval.rewards.classifier:load_token_logit",
         "implicit": "rlhf_eval.rewards.implicit:load",
         "ensemble": "rlhf_eval.rewards.ensemble:load",

@@ -25,6 +25,7 @@ KIND_OF = {
     "armorm": "armorm",
     "urm": "urm",
     "inform": "inform",
+    "internlm2": "internlm2",
     "language_model": "token_logit",
 }
 
@@ -63,6 +64,9 @@ def _alone(name: str, folder: Path, ids: list[int]) -> float:
         if name == "language_model":
             return AutoModelForCausalLM.from_pretrained(folder)(torch.tensor([ids])).logits[0, -1, 3].item()
         w = load_file(folder / "model.safetensors")
+        if name == "internlm2":
+            trunk = LlamaModel.from_pretrained(folder / "llama")
+            return (w["v_head.weight"][0] @ trunk(torch.tensor([[*ids, 5]])).last_hidden_state[0, -1]).item()
         trunk = LlamaModel.from_pretrained(folder)
         hidden_TD = trunk(torch.tensor([ids])).last_hidden_state[0]
         if name == "inform":
@@ -156,6 +160,7 @@ def test_heads_are_weighed(
         ("armorm", "regression_layer"),
         ("urm", r"weights\.fc"),
         ("inform", r"score\.0\.weight"),
+        ("internlm2", r"v_head\.weight"),
     ],
 )
 def test_a_checkpoint_without_a_head_is_refused(
@@ -164,7 +169,7 @@ def test_a_checkpoint_without_a_head_is_refused(
     shutil.copytree(tiny("language_model"), tmp_path, dirs_exist_ok=True)
     write_json(
         tmp_path / "config.json",
-        read_json(tmp_path / "config.json") | {"num_objectives": 5, "num_labels": 6},
+        read_json(tmp_path / "config.json") | {"num_objectives": 5, "num_labels": 6, "reward_token_id": 5},
     )
     with pytest.raises(DataError, match=missing):
         load_reward_model(config_of(tmp_path, kind))
