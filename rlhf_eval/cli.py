@@ -1,18 +1,26 @@
 """The command `rlhf-eval`: its arguments, its exit codes and how it shows errors.
 
 Exit codes: 0 done, 1 something failed, 2 usage or configuration, 130 interrupted. What the subcommands do
-stands in `cli_commands.py`, which is imported only when one is carried out.
+stands in `commands/`, a module of which is imported only when one of its is carried out.
 """
 
 import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
 from rlhf_eval import __version__
 from rlhf_eval.errors import ConfigError, RlhfEvalError, did_you_mean
+
+MODULES = {
+    **dict.fromkeys(("demo", "run", "validate", "status", "ls"), "runs"),
+    **dict.fromkeys(("rank", "plot", "report"), "results"),
+    "reward": "rewards",
+}
+"""Where each command's deed stands in `rlhf_eval/commands/`: a function of its name."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -55,9 +63,8 @@ def _carry_out(words: list[str]) -> int:
             f"`rlhf-eval {name}` has no option {rest[0]}.",
             did_you_mean(rest[0], (name for name in known if name.startswith("--"))),
         )
-    from rlhf_eval import cli_commands
-
-    return getattr(cli_commands, options.command)(options)
+    module = import_module(f"rlhf_eval.commands.{MODULES[options.command]}")
+    return getattr(module, options.command)(options)
 
 
 def _parser() -> tuple[Parser, dict[str, Parser]]:
@@ -211,7 +218,10 @@ def _reward(command: Any) -> None:
         "rlhf-eval reward score reward_model=lab_clean --input conversations.jsonl --output scores.jsonl",
     )
     score.add_argument(
-        "--input", required=True, metavar="FILE", help="rows with messages, or with prompt and completion"
+        "--input",
+        required=True,
+        metavar="FILE",
+        help="rows with messages, with prompt and completion, or with prompt and completions",
     )
     score.add_argument(
         "--output", required=True, type=Path, metavar="FILE", help="rows with id, score, valid"

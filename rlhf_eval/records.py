@@ -32,6 +32,11 @@ def as_messages(content: Any) -> Conversation:
     return tuple(Message(message["role"], message["content"]) for message in content)
 
 
+def as_json(conversation: Conversation) -> list[dict[str, str]]:
+    """Turns as the chat format has them: a list of `{"role", "content"}`."""
+    return [{"role": message.role, "content": message.content} for message in conversation]
+
+
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """A conversation that awaits an answer. `id` is unique within its set and stable across runs."""

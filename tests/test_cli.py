@@ -231,11 +231,11 @@ def test_ls_lists_configuration_choices(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_ctrl_c_exits_130_with_one_line(tmp_path: Path) -> None:
     program = (
-        "import signal, sys, time; from rlhf_eval import cli, cli_commands\n"
+        "import signal, sys, time; from rlhf_eval import cli; from rlhf_eval.commands import runs\n"
         # Where the tests run in the background of a shell, SIGINT is ignored and that is inherited.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def wait(options): print('waiting', flush=True); time.sleep(60)\n"
-        "cli_commands.ls = wait\n"
+        "runs.ls = wait\n"
         "sys.exit(cli.main(['ls']))\n"
     )
     process = subprocess.Popen(

@@ -29,8 +29,8 @@ ALLOWED = {
     "analysis": {"config", "records", "errors", "files"},
     "runs": BASE | WORK,
     "sweep": BASE | WORK | {"runs"},
-    "cli_commands": BASE | WORK | {"runs", "sweep", "analysis"},
-    "cli": {"errors", "cli_commands"},
+    "commands": BASE | WORK | {"runs", "sweep", "analysis"},
+    "cli": {"errors"},
     "__main__": {"cli"},
 }
 HEAVY = {

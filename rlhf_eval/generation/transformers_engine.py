@@ -8,7 +8,7 @@ from typing import Any
 from rlhf_eval.config.schema import GenerationConfig, PolicyConfig
 from rlhf_eval.errors import DataError
 from rlhf_eval.files import append_jsonl, read_jsonl, write_jsonl
-from rlhf_eval.records import Completion, Prompt
+from rlhf_eval.records import Completion, Prompt, as_json
 
 
 def load_policy(config: PolicyConfig) -> tuple[Any, Any]:
@@ -47,8 +47,9 @@ def stop_token_ids(model: Any, tokenizer: Any) -> list[int]:
 
 def prompt_ids(tokenizer: Any, prompt: Prompt) -> list[int]:
     """Token ids of a prompt with the assistant's turn opened."""
-    messages = [{"role": message.role, "content": message.content} for message in prompt.messages]
-    return tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    return tokenizer.apply_chat_template(
+        as_json(prompt.messages), add_generation_prompt=True, return_dict=False
+    )
 
 
 def sample(

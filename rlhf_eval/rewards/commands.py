@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rlhf_eval.config.compose import fingerprint
 from rlhf_eval.config.reward_schema import RewardModelConfig
 from rlhf_eval.errors import ConfigError, DataError
 from rlhf_eval.files import append_jsonl, read_jsonl, sha256_json, write_jsonl
 from rlhf_eval.progress import Progress
-from rlhf_eval.records import Conversation, Message, as_messages, user_prompt
-from rlhf_eval.rewards.interface import load_reward_model
+from rlhf_eval.records import Conversation, Message, Prompt, as_messages, user_prompt
+from rlhf_eval.rewards.interface import Group, RewardModel, load_reward_model
 from rlhf_eval.sources import read_rows
 
 TOKEN_VARIABLE = "RLHF_EVAL_REWARD_TOKEN"  # noqa: S105 - the variable's name, not the token
@@ -45,23 +47,29 @@ def check_golden(config: RewardModelConfig) -> list[dict[str, Any]]:
 def score_file(config: RewardModelConfig, source: str, output: Path, progress: Progress) -> dict[str, int]:
     """Score every conversation of a file and write one row each, in its order: `id, score, valid`.
 
-    Rows are written to `<output>.part` as they come, and the file is renamed when it is complete. The same
-    call continues an interrupted one; a part of other conversations or another reward model is refused.
+    For rows with several completions of a prompt these are lists; a reward model that only compares takes no
+    others. Rows are written to `<output>.part` as they come, and the file is renamed when it is complete. The
+    same call continues an interrupted one; a part of other conversations or another reward model is refused.
 
     Args:
-        source: rows with `messages`, or with `prompt` (text or messages) and `completion`; `id` is optional.
+        source: rows with `messages`, with `prompt` (text or messages) and `completion`, or with `prompt` and
+            `completions`; `id` is optional.
 
     Returns:
-        Counts: `scored`, `invalid`, and how many of them were there before (`kept`).
+        Counts: rows `scored`, those of them with something `invalid`, and how many were `kept` from before.
 
     Raises:
-        DataError: a row without a conversation (named by its number), or a part that belongs elsewhere.
+        ConfigError: single answers for a reward model that only compares.
+        DataError: a row without a conversation (named by its number), rows of both forms, or a part that
+            belongs elsewhere.
     """
     rows = read_rows(source)
-    conversations = [_conversation(row, number, source) for number, row in enumerate(rows, 1)]
+    grouped = bool(rows) and "completions" in rows[0]
+    read = _group if grouped else _conversation
+    items: list[Any] = [read(row, number, source) for number, row in enumerate(rows, 1)]
     ids = [row.get("id", number) for number, row in enumerate(rows, 1)]
     part = output.with_name(output.name + ".part")
-    header = {"reward_model": _identity(config), "source": sha256_json([_plain(c) for c in conversations])}
+    header = {"reward_model": sha256_json(fingerprint(config)), "source": sha256_json(_plain(items))}
     done = read_jsonl(part) if part.exists() else []
     if done and done[0] != header:
         raise DataError(
@@ -78,14 +86,8 @@ def score_file(config: RewardModelConfig, source: str, output: Path, progress: P
     for start in range(kept, len(rows), CHUNK):
         assert reward_model is not None
         end = min(start + CHUNK, len(rows))
-        batch = reward_model.score(conversations[start:end])
-        append_jsonl(
-            part,
-            *(
-                {"id": id, "score": float(score) if valid else None, "valid": bool(valid)}
-                for id, score, valid in zip(ids[start:end], batch.scores, batch.valid, strict=True)
-            ),
-        )
+        found = _scores(reward_model, items[start:end], grouped)
+        append_jsonl(part, *({"id": id} | row for id, row in zip(ids[start:end], found, strict=True)))
         progress.advance(end, len(rows))
     scored = read_jsonl(part)[1:]
     write_jsonl(output, scored)
@@ -93,7 +95,7 @@ def score_file(config: RewardModelConfig, source: str, output: Path, progress: P
     progress.stage("score", "done")
     return {
         "scored": len(scored),
-        "invalid": sum(not row["valid"] for row in scored),
+        "invalid": sum(not np.all(row["valid"]) for row in scored),
         "kept": kept,
     }
 
@@ -104,7 +106,7 @@ def serve(config: RewardModelConfig, host: str, port: int) -> None:
     Prints `listening on http://host:port` when it is ready; port 0 takes a free one.
 
     Raises:
-        ConfigError: it would listen beyond this machine without a token, or only compares.
+        ConfigError: it would listen beyond this machine without a token, or where it cannot.
     """
     import socket
 
@@ -120,11 +122,6 @@ def serve(config: RewardModelConfig, host: str, port: int) -> None:
             f"Set a token in the environment variable {TOKEN_VARIABLE}, or leave out --host.",
         )
     reward_model = load_reward_model(config)
-    if reward_model.only_compares:
-        raise ConfigError(
-            f"Reward model '{config.name}' compares answers, and the server gives scores.",
-            "Serve its language model (`vllm serve`) and use kind `judge` instead.",
-        )
     try:
         listening = socket.create_server((host, port))
     except OSError as error:
@@ -149,9 +146,36 @@ def _conversation(row: dict[str, Any], number: int, source: str) -> Conversation
     )
 
 
-def _identity(config: RewardModelConfig) -> str:
-    return sha256_json(fingerprint(config))
+def _group(row: dict[str, Any], number: int, source: str) -> Group:
+    texts = row.get("completions")
+    if not row.get("prompt") or not isinstance(texts, list) or not texts:
+        raise DataError(
+            f"'{source}', row {number} has no group of completions, as row 1 has.",
+            "Give `prompt` and `completions` (a list of texts) in every row.",
+        )
+    return Prompt(str(row.get("id", number)), as_messages(row["prompt"])), tuple(texts)
 
 
-def _plain(conversation: Sequence[Message]) -> list[list[str]]:
-    return [[message.role, message.content] for message in conversation]
+def _scores(reward_model: RewardModel, items: Sequence[Any], grouped: bool) -> list[dict[str, Any]]:
+    """`score` and `valid` of each item: numbers, or lists of them for groups."""
+    if grouped:
+        batches = reward_model.score_groups(items)
+        return [{"score": _numbers(batch.scores), "valid": batch.valid.tolist()} for batch in batches]
+    batch = reward_model.score(items)
+    return [
+        {"score": score, "valid": valid}
+        for score, valid in zip(_numbers(batch.scores), batch.valid.tolist(), strict=True)
+    ]
+
+
+def _numbers(scores: np.ndarray) -> list[float | None]:
+    return [score if np.isfinite(score) else None for score in scores.tolist()]
+
+
+def _plain(items: Any) -> Any:
+    """Prompts, messages and texts as lists, for a hash."""
+    if isinstance(items, Prompt):
+        return _plain(items.messages)
+    if isinstance(items, Message):
+        return [items.role, items.content]
+    return [_plain(item) for item in items] if isinstance(items, list | tuple) else items

@@ -8,7 +8,7 @@ import numpy as np
 from rlhf_eval.config.reward_schema import RewardModelConfig
 from rlhf_eval.config.schema import GenerationConfig
 from rlhf_eval.errors import DataError
-from rlhf_eval.records import Conversation, Prompt
+from rlhf_eval.records import Conversation, Prompt, as_json
 from rlhf_eval.rewards.batching import batches_by_tokens
 from rlhf_eval.rewards.endpoint import endpoint_of, post_all
 from rlhf_eval.rewards.local import Tokens, last_positions, load_model, load_tokenizer, padded
@@ -16,7 +16,6 @@ from rlhf_eval.rewards.rendering import Renderer
 from rlhf_eval.rewards.verdicts import (
     ComparingJudge,
     RatingJudge,
-    as_messages,
     load_judge,
     read_label,
     verdict_of,
@@ -137,7 +136,7 @@ class ApiEngine:
         return np.array([found[question] for question in questions]).reshape(-1, len(self.verdict.labels))
 
     def _body(self, question: Conversation) -> dict[str, Any]:
-        body: dict[str, Any] = {"model": self.config.model, "messages": as_messages(question)}
+        body: dict[str, Any] = {"model": self.config.model, "messages": as_json(question)}
         if self.verdict.temperature is not None:
             body["temperature"] = self.verdict.temperature
         if self.verdict.read == "probabilities":

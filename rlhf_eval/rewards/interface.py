@@ -79,7 +79,8 @@ class PairwiseRewardModel(RewardModel):
     def score(self, conversations: Sequence[Conversation]) -> ScoreBatch:
         raise ConfigError(
             f"Reward model '{self.name}' compares two answers and cannot score one by itself.",
-            "Choose a reward model that scores, or compare (`rlhf-eval reward score` takes groups, too).",
+            "Choose one that scores, or give it several completions of each prompt (`completions` in the "
+            "input of `rlhf-eval reward score`).",
         )
 
     def score_groups(self, groups: Sequence[Group]) -> list[ScoreBatch]:

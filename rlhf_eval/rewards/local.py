@@ -119,7 +119,7 @@ def load_model(config: RewardModelConfig, auto_class: Any, **options: Any) -> An
             revision=config.revision,
             dtype=getattr(torch, config.dtype),
             attn_implementation=config.attention,
-            use_safetensors=not config.pickle,
+            use_safetensors=None if config.pickle else True,
             output_loading_info=True,
             trust_remote_code=remote_code(config),
             **placed,

@@ -6,7 +6,7 @@ from typing import Any
 
 from rlhf_eval.config.reward_schema import RewardModelConfig
 from rlhf_eval.errors import DataError
-from rlhf_eval.records import Conversation, Message
+from rlhf_eval.records import Conversation, Message, as_json
 from rlhf_eval.sources import resolve
 
 ROLES = ("system", "user", "assistant")
@@ -18,11 +18,14 @@ def check(conversations: Sequence[Conversation]) -> None:
     An empty assistant turn is a (bad) answer, not a mistake: it is scored.
 
     Raises:
-        DataError: no assistant's turn at the end, two turns of one side in a row, an unknown role, or a
-            system turn that is not the first; the conversation is named by its place in the list.
+        DataError: no assistant's turn at the end, two turns of one side in a row, an unknown role, a
+            system turn that is not the first, or content that is no text; the conversation is named by its
+            place in the list.
     """
     for number, conversation in enumerate(conversations, 1):
         fault = _fault([message.role for message in conversation])
+        if not fault and not all(isinstance(message.content, str) for message in conversation):
+            fault = "has a turn whose content is no text"
         if fault:
             raise DataError(
                 f"Conversation {number} of {len(conversations)} {fault}.",
@@ -75,17 +78,16 @@ class Renderer:
 
     def text(self, conversation: Conversation, **options: Any) -> str:
         """The conversation as the chat template writes it."""
-        messages = [
-            {"role": message.role, "content": message.content}
-            for message in with_system(conversation, self.config.system)
-        ]
         return self.tokenizer.apply_chat_template(
-            messages, chat_template=self.template, tokenize=False, **options
+            as_json(with_system(conversation, self.config.system)),
+            chat_template=self.template,
+            tokenize=False,
+            **options,
         )
 
-    def plain(self, conversation: Conversation) -> str:
+    def plain(self, conversation: Conversation, **options: Any) -> str:
         """The rendered text without a beginning-of-sequence token, for servers that add their own."""
-        return self.text(conversation).removeprefix(self.tokenizer.bos_token or "")
+        return self.text(conversation, **options).removeprefix(self.tokenizer.bos_token or "")
 
     def ids(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
         """Token ids of rendered texts, whatever their length."""

@@ -2,17 +2,20 @@
 
     POST /score     {"conversations": [[{"role", "content"}, …], …], "deadline_seconds": 60}
                     → {"scores": [number or null, …]}: null is an invalid score
+    POST /compare   {"comparisons": [{"prompt": [{"role", "content"}, …], "completion_a", "completion_b"}, …],
+                    "deadline_seconds": 60} → {"probabilities": [P(a ≻ b) or null, …]}
     GET  /health    {"status": "ok", "reward_model": name, "waiting_tokens": number}
     GET  /metrics   Prometheus text
 
-A request that is malformed is refused (400), one that would overfill the queue is told when to come again
+A reward model that only compares answers `/compare`, any other `/score`. A request that is malformed or asks
+for the other is refused (400), one that would overfill the queue is told when to come again
 (503, Retry-After), and one that was not answered by its deadline gives up its place (504).
 """
 
 import asyncio
 import hmac
 import math
-from collections.abc import AsyncIterator, Hashable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -21,8 +24,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from rlhf_eval.errors import RlhfEvalError
-from rlhf_eval.records import Conversation, Message
+from rlhf_eval.errors import DataError, RlhfEvalError
+from rlhf_eval.records import Comparison, Conversation, Prompt, as_messages
 from rlhf_eval.rewards.batcher import Batcher, QueueFull
 from rlhf_eval.rewards.interface import RewardModel
 from rlhf_eval.rewards.local import LocalRewardModel
@@ -32,6 +35,12 @@ BATCHES_WAITING = 64
 """How many full batches may wait before clients are sent away."""
 LONGEST_DEADLINE = 1800.0
 CHARACTERS_PER_TOKEN = 4
+
+Handler = Callable[[Request], Awaitable[Response]]
+Read = Callable[[Any], Sequence[Any]]
+"""Body of a request → what it asks about."""
+Work = Callable[[Sequence[Any], float], Awaitable[list[float | None]]]
+"""(what is asked about, seconds until the deadline) → numbers; None where invalid."""
 
 
 class Service:
@@ -51,6 +60,8 @@ class Service:
             QueueFull: come again later.
             TimeoutError: the deadline has passed.
         """
+        if self.reward_model.only_compares:
+            raise DataError(f"'{self.name}' compares two answers.", "POST /compare instead of /score.")
         check(conversations)
         keys: list[Hashable]
         if self.local:
@@ -59,7 +70,20 @@ class Service:
             sizes = [len(ids) if ids else 0 for ids in keys]  # type: ignore[arg-type]
         else:
             keys = list(conversations)
-            sizes = [1 + sum(len(m.content) for m in c) // CHARACTERS_PER_TOKEN for c in conversations]
+            sizes = [_tokens(c) for c in conversations]
+        return await self._answers(keys, sizes, seconds)
+
+    async def compare(self, comparisons: Sequence[Comparison], seconds: float) -> list[float | None]:
+        """P(a ≻ b) by the deadline; raises as `score`."""
+        if not self.reward_model.only_compares:
+            raise DataError(f"'{self.name}' scores single answers.", "POST /score instead of /compare.")
+        check([c.prompt.answered(c.completion_a) for c in comparisons])
+        sizes = [_tokens(c.prompt.answered(c.completion_a + c.completion_b)) for c in comparisons]
+        return await self._answers(list(comparisons), sizes, seconds)
+
+    async def _answers(
+        self, keys: Sequence[Hashable], sizes: Sequence[int], seconds: float
+    ) -> list[float | None]:
         asked = [place for place, key in enumerate(keys) if key]
         futures = self.batcher.submit([keys[place] for place in asked], [sizes[place] for place in asked])
         try:
@@ -69,16 +93,18 @@ class Service:
         finally:
             for future in futures:
                 future.cancel()
-        scores: list[float | None] = [None] * len(keys)
-        for place, score in zip(asked, found, strict=True):
-            scores[place] = score
-        return scores
+        values: list[float | None] = [None] * len(keys)
+        for place, value in zip(asked, found, strict=True):
+            values[place] = value
+        return values
 
     def _work(self, keys: Sequence[Any]) -> list[float | None]:
-        batch = self.local.score_tokens(keys) if self.local else self.reward_model.score(keys)
-        return [
-            float(score) if valid else None for score, valid in zip(batch.scores, batch.valid, strict=True)
-        ]
+        if self.reward_model.only_compares:
+            values = self.reward_model.compare(keys).probabilities
+        else:
+            batch = self.local.score_tokens(keys) if self.local else self.reward_model.score(keys)
+            values = batch.scores
+        return [float(value) if math.isfinite(value) else None for value in values]
 
 
 def application(service: Service, token: str | None) -> Starlette:
@@ -109,10 +135,13 @@ def application(service: Service, token: str | None) -> Starlette:
 
     registry.register(Queue())
 
-    async def score(request: Request) -> Response:
-        response = await _score(service, request)
-        answered.labels(status=str(response.status_code)).inc()
-        return response
+    def counted(read: Read, work: Work, field: str) -> Handler:
+        async def handle(request: Request) -> Response:
+            response = await _answer(request, read, work, field)
+            answered.labels(status=str(response.status_code)).inc()
+            return response
+
+        return handle
 
     async def health(request: Request) -> Response:
         return JSONResponse(
@@ -126,7 +155,7 @@ def application(service: Service, token: str | None) -> Starlette:
     async def metrics(request: Request) -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
-    def guarded(handler: Any) -> Any:
+    def guarded(handler: Handler) -> Handler:
         async def handle(request: Request) -> Response:
             sent = request.headers.get("Authorization", "")
             if token and not hmac.compare_digest(sent.encode(), f"Bearer {token}".encode()):
@@ -141,36 +170,50 @@ def application(service: Service, token: str | None) -> Starlette:
         await asyncio.to_thread(service.batcher.close)
 
     routes = [
-        Route("/score", guarded(score), methods=["POST"]),
+        Route("/score", guarded(counted(_conversations, service.score, "scores")), methods=["POST"]),
+        Route("/compare", guarded(counted(_comparisons, service.compare, "probabilities")), methods=["POST"]),
         Route("/health", health),
         Route("/metrics", guarded(metrics)),
     ]
     return Starlette(routes=routes, lifespan=lifespan)
 
 
-async def _score(service: Service, request: Request) -> Response:
+def _conversations(body: Any) -> list[Conversation]:
+    return [as_messages(conversation) for conversation in body["conversations"]]
+
+
+def _comparisons(body: Any) -> list[Comparison]:
+    return [
+        Comparison(Prompt("", as_messages(c["prompt"])), str(c["completion_a"]), str(c["completion_b"]))
+        for c in body["comparisons"]
+    ]
+
+
+def _tokens(conversation: Conversation) -> int:
+    """About how many it has, for reward models whose tokenizer is not here."""
+    return 1 + sum(len(message.content) for message in conversation) // CHARACTERS_PER_TOKEN
+
+
+async def _answer(request: Request, read: Read, work: Work, field: str) -> Response:
     try:
         body = await request.json()
-        conversations = [
-            tuple(Message(turn["role"], str(turn["content"])) for turn in conversation)
-            for conversation in body["conversations"]
-        ]
+        items = read(body)
         seconds = min(float(body.get("deadline_seconds", 60.0)), LONGEST_DEADLINE)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return _refusal(400, f"malformed request: {type(error).__name__}: {error}")
-    work = asyncio.ensure_future(service.score(conversations, seconds))
+    answer = asyncio.ensure_future(work(items, seconds))
     gone = asyncio.ensure_future(_disconnected(request))
-    await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
     gone.cancel()
-    if not work.done():  # nobody waits any more: what was not begun gives up its place
-        work.cancel()
+    if not answer.done():  # nobody waits any more: what was not begun gives up its place
+        answer.cancel()
         return _refusal(499, "the client has gone")
     try:
-        return JSONResponse({"scores": work.result()})
+        return JSONResponse({field: answer.result()})
     except QueueFull as full:
         return _refusal(503, full.what, {"Retry-After": str(math.ceil(full.seconds))})
     except TimeoutError:
-        return _refusal(504, f"not scored within {seconds:g} s")
+        return _refusal(504, f"not answered within {seconds:g} s")
     except RlhfEvalError as error:
         return _refusal(400, str(error))
 

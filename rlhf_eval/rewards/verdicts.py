@@ -8,7 +8,7 @@ is 51 % likely then counts as 0.51 and not as 1.
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -134,8 +134,3 @@ def instruction(prompt: Conversation) -> str:
     if len(prompt) == 1:
         return prompt[0].content
     return "\n\n".join(f"{message.role.capitalize()}: {message.content}" for message in prompt)
-
-
-def as_messages(question: Conversation) -> list[dict[str, Any]]:
-    """A question as the chat format has it."""
-    return [{"role": message.role, "content": message.content} for message in question]

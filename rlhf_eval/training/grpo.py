@@ -9,14 +9,13 @@ from rlhf_eval.config.schema import AlgorithmConfig, GenerationConfig, RunConfig
 from rlhf_eval.errors import StageError
 from rlhf_eval.files import append_jsonl, read_json, read_jsonl, write_json, write_jsonl
 from rlhf_eval.generation.transformers_engine import load_policy, prompt_ids, sample
-from rlhf_eval.records import Prompt
+from rlhf_eval.records import Prompt, as_json
 from rlhf_eval.rewards.interface import RewardModel, load_reward_model
 from rlhf_eval.training.measure import Measurement
 from rlhf_eval.training.prompts import in_training_order, load_prompts
-from rlhf_eval.training.reward_function import RewardNormaliser, reward_function
+from rlhf_eval.training.reward_function import NORMALISER_SAMPLES, RewardNormaliser, reward_function
 
 COMPLETE = "complete.json"
-NORMALISER_SAMPLES = 4
 
 
 def train(config: RunConfig, folder: Path, metrics: Path, advance: Callable[[int, int, str], None]) -> None:
@@ -129,7 +128,7 @@ def _trainer(
     from trl.trainer.grpo_trainer import GRPOTrainer
 
     on_cpu = not torch.cuda.is_available()
-    rows = [{"prompt": [{"role": m.role, "content": m.content} for m in p.messages]} for p in ordered]
+    rows = [{"prompt": as_json(prompt.messages)} for prompt in ordered]
     return GRPOTrainer(
         model=policy,
         reward_funcs=reward,

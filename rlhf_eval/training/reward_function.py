@@ -11,6 +11,8 @@ from rlhf_eval.errors import StageError
 from rlhf_eval.records import Prompt, as_messages
 from rlhf_eval.rewards.interface import Group, RewardModel
 
+NORMALISER_SAMPLES = 4
+"""Completions of each prompt on which rewards are standardised."""
 INVALID_MEMORY = 512
 """Completions over which the share of invalid scores is taken: a server's hiccup is not a trend."""
 

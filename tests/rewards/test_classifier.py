@@ -12,7 +12,7 @@ import pytest
 from rlhf_eval.config.reward_schema import RewardModelConfig
 from rlhf_eval.errors import DataError
 from rlhf_eval.files import read_json, write_json
-from rlhf_eval.records import user_prompt
+from rlhf_eval.records import as_json, user_prompt
 from rlhf_eval.rewards import architectures
 from rlhf_eval.rewards.interface import load_reward_model
 
@@ -99,7 +99,7 @@ def test_scores_equal_a_single_unpadded_forward(
     attention = "eager" if name == "gemma2" else "sdpa"
     expected = []
     for conversation in asked[:12]:
-        messages = [{"role": m.role, "content": m.content} for m in conversation]
+        messages = as_json(conversation)
         ids = tokenizer(tokenizer.apply_chat_template(messages, tokenize=False)).input_ids
         expected.append(_alone(name, folder, ids))
     assert np.ptp(expected) > 0.1
@@ -125,7 +125,7 @@ def test_a_long_conversation_is_masked_cut_or_refused(
     cut = load_reward_model(config_of(folder, max_length=64, overlong="truncate_left")).score(asked)
     assert cut.valid.all()
     tokenizer = _tokenizer(folder)
-    messages = [{"role": m.role, "content": m.content} for m in asked[3]]
+    messages = as_json(asked[3])
     ids = tokenizer(tokenizer.apply_chat_template(messages, tokenize=False)).input_ids
     assert cut.scores[3] == pytest.approx(_alone("llama", folder, ids[-64:]), abs=1e-4)
     with pytest.raises(DataError, match=r"Conversation 4 has 2\d\d tokens"):
@@ -196,8 +196,27 @@ def test_pickled_weights_are_refused_unless_allowed(
         load_reward_model(config_of(tmp_path))
     assert "reward_model.pickle=true" in refusal.value.cure
     asked = conversations(3)
-    allowed = load_reward_model(config_of(tmp_path, pickle=True)).score(asked)
-    assert allowed.scores == pytest.approx(load_reward_model(config_of(tiny("llama"))).score(asked).scores)
+    expected = load_reward_model(config_of(tiny("llama"))).score(asked).scores
+    for folder in (tmp_path, tiny("llama")):  # pickles are allowed beside safetensors, not asked for
+        assert load_reward_model(config_of(folder, pickle=True)).score(asked).scores == pytest.approx(
+            expected
+        )
+
+
+def test_weights_spread_by_accelerate_and_a_tokenizer_that_pads_left_change_nothing(
+    tiny: Callable[..., Path],
+    conversations: Callable[..., Any],
+    config_of: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    shutil.copytree(tiny("llama"), tmp_path, dirs_exist_ok=True)
+    settings = tmp_path / "tokenizer_config.json"
+    write_json(settings, read_json(settings) | {"padding_side": "left", "truncation_side": "left"})
+    asked = conversations(12)
+    expected = load_reward_model(config_of(tiny("llama"))).score(asked).scores
+    for device_map in (None, "auto"):
+        found = load_reward_model(config_of(tmp_path, device_map=device_map)).score(asked).scores
+        assert found == pytest.approx(expected, abs=1e-6)
 
 
 def test_remote_code_needs_leave_and_a_commit(
@@ -228,7 +247,7 @@ def test_padding_that_ends_the_conversation_is_refused(
 ) -> None:
     shutil.copytree(tiny("llama"), tmp_path, dirs_exist_ok=True)
     tokenizer = _tokenizer(tmp_path)
-    messages = [{"role": m.role, "content": m.content} for m in conversations(1)[0]]
+    messages = as_json(conversations(1)[0])
     last = tokenizer(tokenizer.apply_chat_template(messages, tokenize=False)).input_ids[-1]
     write_json(tmp_path / "config.json", read_json(tmp_path / "config.json") | {"pad_token_id": last})
     with pytest.raises(DataError, match="padding token"):

@@ -9,9 +9,9 @@ import pytest
 
 from rlhf_eval.cli import main
 from rlhf_eval.files import read_jsonl, write_jsonl
+from rlhf_eval.records import as_json
 from rlhf_eval.rewards import commands
 from rlhf_eval.rewards.interface import load_reward_model
-from rlhf_eval.rewards.remote import messages
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_a_file_is_scored_in_its_order_and_continued(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     asked = conversations(30)
-    rows: list[dict[str, Any]] = [{"id": f"c{n}", "messages": messages(c)} for n, c in enumerate(asked)]
+    rows: list[dict[str, Any]] = [{"id": f"c{n}", "messages": as_json(c)} for n, c in enumerate(asked)]
     rows[1] = {"prompt": asked[1][0].content, "completion": asked[1][1].content}
     write_jsonl(tmp_path / "in.jsonl", rows)
     command = ["reward", "score", *words, "--input", str(tmp_path / "in.jsonl")]
@@ -62,11 +62,47 @@ def test_a_file_is_scored_in_its_order_and_continued(
 def test_a_part_of_something_else_is_refused(
     words: list[str], conversations: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_jsonl(tmp_path / "in.jsonl", [{"messages": messages(c)} for c in conversations(2)])
+    write_jsonl(tmp_path / "in.jsonl", [{"messages": as_json(c)} for c in conversations(2)])
     write_jsonl(tmp_path / "scores.jsonl.part", [{"reward_model": "other", "source": "other"}])
     command = ["reward", "score", *words, "--input", str(tmp_path / "in.jsonl")]
     assert main([*command, "--output", str(tmp_path / "scores.jsonl")]) == 1
     assert "was begun with another reward model" in capsys.readouterr().err
+
+
+def test_groups_of_completions_are_scored_together(
+    words: list[str],
+    tiny: Callable[..., Path],
+    conversations: Callable[..., Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    texts = [c[-1].content for c in conversations(4)]
+    rows = [
+        {"id": "g", "prompt": "list two animals", "completions": texts},
+        {"prompt": "x", "completions": texts},
+    ]
+    write_jsonl(tmp_path / "in.jsonl", rows)
+    prompt = tmp_path / "prompt.jinja"
+    prompt.write_text("{{ instruction }} {{ answer_a }} also {{ answer_b }}")
+    judge = ["reward_model.kind=generative", "reward_model.comparability=pair"]
+    judge += [f"reward_model.model={tiny('language_model')}", "reward_model.group.schedule=reference"]
+    judge += [f"+reward_model.verdict={{prompt: {prompt}, labels: [cat, dog], opening: ''}}"]
+    command = ["reward", "score", "reward_model=random", *judge, "--input", str(tmp_path / "in.jsonl")]
+    assert main([*command, "--output", str(tmp_path / "scores.jsonl")]) == 0
+    (first, second) = read_jsonl(tmp_path / "scores.jsonl")
+    assert (first["id"], second["id"]) == ("g", 2)
+    assert first["valid"] == [True] * 4
+    assert sum(first["score"]) == pytest.approx(0, abs=1e-9)
+    assert main(["validate", "reward_model=random", *judge, "--json"]) == 0
+    out = capsys.readouterr().out
+    assert json.loads(out[out.index("{") :])["group_calls"] == {"4": 6, "8": 14, "16": 30}
+
+    write_jsonl(tmp_path / "in.jsonl", [*rows, {"prompt": "x", "completion": "cat"}])
+    assert main([*command, "--output", str(tmp_path / "others.jsonl")]) == 1
+    assert "row 3 has no group of completions" in capsys.readouterr().err
+    write_jsonl(tmp_path / "in.jsonl", [{"prompt": "x", "completion": "cat"}])
+    assert main([*command, "--output", str(tmp_path / "others2.jsonl")]) == 2
+    assert "compares two answers" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

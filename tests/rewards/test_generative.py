@@ -14,7 +14,7 @@ import pytest
 
 from rlhf_eval.config.reward_schema import EndpointConfig, RewardModelConfig, VerdictConfig
 from rlhf_eval.errors import ConfigError, DataError, StageError
-from rlhf_eval.records import Comparison, user_prompt
+from rlhf_eval.records import Comparison, as_json, user_prompt
 from rlhf_eval.rewards.interface import load_reward_model
 from rlhf_eval.rewards.verdicts import read_label
 
@@ -240,10 +240,7 @@ def test_protocols_of_other_servers(tiny: Callable[..., Path], conversations: Ca
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    texts = [
-        tokenizer.apply_chat_template([{"role": m.role, "content": m.content} for m in c], tokenize=False)
-        for c in asked
-    ]
+    texts = [tokenizer.apply_chat_template(as_json(c), tokenize=False) for c in asked]
     sizes = [len(tokenizer(text).input_ids) for text in texts]
     with api(reply) as address:
         found = {
@@ -255,11 +252,36 @@ def test_protocols_of_other_servers(tiny: Callable[..., Path], conversations: Ca
                 ("nemotron", {"head_weights": (0.3, 0.74, 0.46, 0.47, -0.33)}),
             )
         }
+    assert seen["/get_reward"]["prompts"] == [
+        tokenizer.apply_chat_template(as_json(c[:-1]), tokenize=False, add_generation_prompt=True)
+        for c in asked
+    ]
     assert found["openrlhf"].tolist() == [len(text) for text in texts]
     assert found["vllm_classify"].tolist() == sizes
     assert found["vllm_pooling"].tolist() == [size + 10 for size in sizes]
     assert found["nemotron"] == pytest.approx([0.74 + 2 * 0.46 + 3 * 0.47 - 4 * 0.33] * 3)
     assert seen["/classify"]["use_activation"] is False
+
+
+@pytest.mark.parametrize("protocol", ["openrlhf", "vllm_classify", "vllm_pooling"])
+def test_what_is_too_long_is_not_sent_and_invalid(
+    protocol: str, tiny: Callable[..., Path], conversations: Callable[..., Any]
+) -> None:
+    def reply(path: str, body: dict) -> Any:
+        items = body.get("query") or body["input"]
+        assert all(items)
+        row = {"probs": [1.0], "data": [1.0]}
+        return {"rewards": [1.0] * len(items), "data": [row] * len(items)}
+
+    asked = [*conversations(2), *conversations(1, 400, 400), *conversations(1)]
+    with api(reply) as address:
+        batch = load_reward_model(remote(address, protocol, tiny("llama"), max_length=300)).score(asked)
+    assert batch.valid.tolist() == [True, True, False, True]
+
+
+def test_another_protocol_than_ours_compares_nothing(tiny: Callable[..., Path]) -> None:
+    with pytest.raises(ConfigError, match="'vllm_classify' gives scores"):
+        load_reward_model(remote("http://x", "vllm_classify", tiny("llama"), comparability="pair"))
 
 
 def test_a_server_of_another_kind_is_named(

@@ -10,7 +10,7 @@ import pytest
 
 from rlhf_eval.config.reward_schema import EnsembleConfig, MemberConfig, RewardModelConfig
 from rlhf_eval.errors import ConfigError
-from rlhf_eval.records import Comparison, user_prompt
+from rlhf_eval.records import Comparison, as_json, user_prompt
 from rlhf_eval.rewards.interface import load_reward_model
 
 
@@ -35,7 +35,7 @@ def test_an_implicit_reward_is_the_difference_of_log_probabilities(
     asked = conversations(9)
     expected = []
     for conversation in asked:
-        messages = [{"role": m.role, "content": m.content} for m in conversation]
+        messages = as_json(conversation)
         prompt = tokenizer(
             tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True)
         ).input_ids

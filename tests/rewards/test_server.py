@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ import numpy as np
 import pytest
 
 from rlhf_eval.cli import main
-from rlhf_eval.config.reward_schema import EndpointConfig, RewardModelConfig
+from rlhf_eval.config.reward_schema import EndpointConfig, RewardModelConfig, VerdictConfig
+from rlhf_eval.errors import StageError
+from rlhf_eval.records import as_json, user_prompt
 from rlhf_eval.rewards.batcher import Batcher, Item, QueueFull, select
 from rlhf_eval.rewards.interface import load_reward_model
-from rlhf_eval.rewards.remote import messages
 
 
 @contextmanager
@@ -77,7 +79,7 @@ def test_too_long_is_null_and_malformed_is_refused_with_its_place(
     address: str, conversations: Callable[..., Any]
 ) -> None:
     long = [*conversations(1), *conversations(1, 400, 400)]
-    reply = httpx.post(f"{address}/score", json={"conversations": [messages(c) for c in long]})
+    reply = httpx.post(f"{address}/score", json={"conversations": [as_json(c) for c in long]})
     assert reply.status_code == 200
     assert [score is None for score in reply.json()["scores"]] == [False, True]
     for body, words in (
@@ -112,7 +114,7 @@ def test_hung_and_killed_clients_delay_no_one(address: str, conversations: Calla
         client = socket.create_connection((host, int(port)))
         client.sendall(part)
         hung.append(client)
-    body = json.dumps({"conversations": [messages(c) for c in conversations(50, 200, 250)]}).encode()
+    body = json.dumps({"conversations": [as_json(c) for c in conversations(50, 200, 250)]}).encode()
     for _ in range(3):  # asks for much and goes away
         client = socket.create_connection((host, int(port)))
         client.sendall(b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
@@ -123,6 +125,32 @@ def test_hung_and_killed_clients_delay_no_one(address: str, conversations: Calla
     assert time.monotonic() - began < 10
     for client in hung:
         client.close()
+
+
+def test_a_comparing_model_is_served_and_trains_as_if_it_were_here(
+    tiny: Callable[..., Path], tmp_path: Path
+) -> None:
+    prompt = tmp_path / "prompt.jinja"
+    prompt.write_text("{{ instruction }} {{ answer_a }} also {{ answer_b }}")
+    verdict = VerdictConfig(str(prompt), labels=("cat", "dog"), opening="")
+    here = load_reward_model(
+        RewardModelConfig(
+            "x", "generative", str(tiny("language_model")), comparability="pair", verdict=verdict
+        )
+    )
+    words = ["reward_model.kind=generative", "reward_model.comparability=pair"]
+    words += [f"reward_model.model={tiny('language_model')}"]
+    words += [f"+reward_model.verdict={{prompt: {prompt}, labels: [cat, dog], opening: ''}}"]
+    group = (user_prompt("p", "list two animals"), ["cat dog .", "hammer .", "saw saw"])
+    with serving(*words) as (address, _):
+        there = load_reward_model(replace(remote(address), comparability="pair"))
+        (expected,), (found,) = here.score_groups([group]), there.score_groups([group])
+        assert found.scores == pytest.approx(expected.scores, abs=1e-5)
+        assert np.ptp(found.scores) > 0.01
+        with pytest.raises(StageError, match="POST /compare instead"):
+            load_reward_model(remote(address)).score([group[0].answered("cat")])
+        body = {"comparisons": [{"prompt": "list", "completion_a": "cat"}]}
+        assert httpx.post(f"{address}/compare", json=body).status_code == 400
 
 
 def test_many_clients_at_once(address: str, conversations: Callable[..., Any]) -> None:
@@ -138,7 +166,7 @@ def test_a_request_that_misses_its_deadline_is_504_and_then_invalid(
     address: str, conversations: Callable[..., Any]
 ) -> None:
     asked = conversations(40, 200, 250, seed=11)
-    body = {"conversations": [messages(c) for c in asked], "deadline_seconds": 0.001}
+    body = {"conversations": [as_json(c) for c in asked], "deadline_seconds": 0.001}
     assert httpx.post(f"{address}/score", json=body).status_code == 504
     late = load_reward_model(remote(address, deadline_seconds=0.001)).score(asked)
     assert not late.valid.any()
@@ -174,7 +202,7 @@ def test_sigterm_finishes_what_is_under_way(
     words = ["reward_model.kind=classifier", f"reward_model.model={tiny('llama')}"]
     with serving(*words, "reward_model.batch_tokens=600") as (address, process):
         found: list[Any] = []
-        body = {"conversations": [messages(c) for c in conversations(200, 100, 200)]}
+        body = {"conversations": [as_json(c) for c in conversations(200, 100, 200)]}
         client = threading.Thread(
             target=lambda: found.append(httpx.post(f"{address}/score", json=body, timeout=60))
         )

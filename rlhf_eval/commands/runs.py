@@ -1,0 +1,191 @@
+"""`rlhf-eval demo|run|validate|status|ls`: one run or many, and where they are."""
+
+import os
+from argparse import Namespace
+from collections import Counter
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from rlhf_eval.commands.results import write_results
+from rlhf_eval.commands.rewards import validate_reward_model
+from rlhf_eval.commands.show import console, print_json, print_table
+from rlhf_eval.errors import ConfigError, DataError, did_you_mean
+
+STATES = ("pending", "running", "interrupted", "failed", "done", "damaged")
+
+
+def demo(options: Namespace) -> int:
+    from rlhf_eval.progress import progress_for_terminal
+    from rlhf_eval.sweep.demo import run_demo
+
+    experiment = options.experiment or (f"lab_{options.lab_seed}" if options.lab_seed else "lab")
+    with progress_for_terminal() as progress:
+        folder, outcomes = run_demo(
+            options.lab_seed, options.seeds, options.jobs, options.output, experiment, progress
+        )
+    failed = [outcome for outcome in outcomes if outcome.state == "failed"]
+    if len(failed) < len(outcomes):
+        ranking, files = write_results(folder)
+        console().print(ranking.as_table())
+        for file in files:
+            if file.suffix != ".csv":
+                print(file)
+    for outcome in failed:
+        print(f"failed: {outcome.path}\n  {outcome.error}")
+    return 1 if failed else 0
+
+
+def run(options: Namespace) -> int:
+    from rlhf_eval.config.compose import run_path
+    from rlhf_eval.config.inputs import require_inputs
+    from rlhf_eval.files import read_json
+    from rlhf_eval.progress import progress_for_terminal
+
+    config = _composed(options)
+    require_inputs(config)
+    path = options.run_dir or run_path(config)
+    print(f"run directory: {path}\n{_calls(config)}", flush=True)
+    os.environ.setdefault("OMP_NUM_THREADS", str(config.threads))
+    from rlhf_eval.runs.stages import execute
+
+    with progress_for_terminal() as progress:
+        execute(config, path, progress)
+    scores = read_json(path / "stages" / "score" / "scores.json")
+    for evaluation, values in scores.items():
+        figures = [f"{name} {value:.4g}" for name, value in values.items() if isinstance(value, int | float)]
+        print(f"{evaluation}: {', '.join(figures) or ' '.join(map(str, values.values()))}")
+    return 0
+
+
+def status(options: Namespace) -> int:
+    from rlhf_eval.runs.directory import run_directories
+
+    rows = [_status_row(directory) for directory in run_directories(options.experiment_folder)]
+    if options.json:
+        return print_json(rows)
+    cells = []
+    for row in rows:
+        step = f"{row['step']}/{row['steps']}" if row["steps"] else ""
+        start = (row["run"], row["state"], row["stage"])
+        cells.append((*start, step, row["attempt"], row["updated"], row["error"]))
+    print_table(("run", "state", "stage", "step", "attempt", "updated", "error"), cells)
+    return 0
+
+
+def ls(options: Namespace) -> int:
+    if options.configs is not None:
+        return _ls_configs(options.configs, options.json)
+    folder: Path = options.output_folder
+    if not folder.is_dir():
+        raise DataError(f"There is no folder {folder}.", "Start runs with `rlhf-eval run`, or name another.")
+    rows = [
+        {"experiment": path.name, "path": str(path)} | _state_counts(path)
+        for path in sorted(folder.iterdir())
+        if any(path.glob("*/config.yaml"))
+    ]
+    if options.json:
+        return print_json(rows)
+    columns = ("experiment", "runs", *STATES)
+    print_table(columns, [[row[name] for name in columns] for row in rows])
+    return 0
+
+
+def validate(options: Namespace) -> int:
+    from rlhf_eval.config.compose import freeze, hash8, run_name, run_path
+    from rlhf_eval.config.inputs import inputs, require_inputs
+    from rlhf_eval.training.cost import reward_calls
+
+    if all(word.lstrip("+~").startswith(("reward_model=", "reward_model.")) for word in options.overrides):
+        return validate_reward_model(options)
+    config = _composed(options)
+    require_inputs(config)
+    if options.json:
+        return print_json(
+            {
+                "run": run_name(config),
+                "hash8": hash8(config),
+                "run_directory": str(run_path(config)),
+                "inputs": [asdict(item) for item in inputs(config)],
+                "reward_calls": reward_calls(config),
+                "config": asdict(config),
+            }
+        )
+    print(freeze(config))
+    print_table(
+        ("field", "value", "state"), [(item.field, item.value, item.state) for item in inputs(config)]
+    )
+    print(f"run name: {run_name(config)}\nhash8: {hash8(config)}\nrun directory: {run_path(config)}")
+    print(_calls(config))
+    return 0
+
+
+def _composed(options: Namespace) -> Any:
+    """The checked RunConfig of a command line with overrides."""
+    from rlhf_eval.config.compose import check_names, compose
+    from rlhf_eval.rewards.kinds import check_kinds
+
+    config = compose(options.overrides)
+    check_kinds(config)
+    if options.experiment:
+        config = check_names(replace(config, experiment=options.experiment))
+    return config
+
+
+def _calls(config: Any) -> str:
+    """What a run asks of its reward model, in words."""
+    from rlhf_eval.training.cost import group_calls, reward_calls
+
+    calls = reward_calls(config)
+    size = config.algorithm.group_size
+    parts = ", ".join(f"{name} {calls[name]:,}" for name in ("standardising", "training", "checkpoints"))
+    per_group = f"{group_calls(config.reward_model, size)} per group of {size}"
+    return f"reward model: reads at most {calls['total']:,} texts ({per_group}; {parts})"
+
+
+def _status_row(directory: Any) -> dict[str, Any]:
+    from rlhf_eval.config.compose import load
+
+    now = directory.status()
+    row = {
+        "run": directory.path.name,
+        "reward_model": None,
+        "seed": None,
+        "state": now["state"],
+        "stage": now["stage"],
+        "step": now["step"],
+        "steps": now["steps"],
+        "attempt": now["attempt"],
+        "error": now["error"].splitlines()[0] if now["error"] else None,
+        "updated": now["updated_at"],
+    }
+    try:
+        config = load(directory.config_file)
+    except ConfigError as error:
+        return row | {"state": "damaged", "error": error.what}
+    return row | {"reward_model": config.reward_model.name, "seed": config.seed}
+
+
+def _state_counts(experiment: Path) -> dict[str, int]:
+    from rlhf_eval.runs.directory import run_directories
+
+    counts = Counter(directory.status()["state"] for directory in run_directories(experiment))
+    return {"runs": counts.total()} | {state: counts[state] for state in STATES}
+
+
+def _ls_configs(group: str, as_json: bool) -> int:
+    from rlhf_eval.config.compose import describe, groups
+
+    known = groups()
+    if group and group not in known:
+        raise ConfigError(f"There is no configuration group '{group}'.", did_you_mean(group, known))
+    rows = [
+        {"group": name, "name": choice, "description": describe(name, choice)}
+        for name, choices in known.items()
+        for choice in choices
+        if group in ("", name)
+    ]
+    if as_json:
+        return print_json(rows)
+    print_table(("group", "choice", "description"), [list(row.values()) for row in rows])
+    return 0
