@@ -140,7 +140,7 @@ def _calls(config: Any) -> str:
     size = config.algorithm.group_size
     parts = ", ".join(f"{name} {calls[name]:,}" for name in ("standardising", "training", "checkpoints"))
     per_group = f"{group_calls(config.reward_model, size)} per group of {size}"
-    return f"reward model: reads at most {calls['total']:,} texts ({per_group}; {parts})"
+    return f"training: the reward model reads at most {calls['total']:,} texts ({per_group}; {parts})"
 
 
 def _status_row(directory: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ def group_calls(config: RewardModelConfig, size: int) -> int:
 
 
 def reward_calls(config: RunConfig) -> dict[str, int]:
-    """At most so many texts are read by the reward model of a run.
+    """At most so many texts are read by the reward model of a run in training; benchmarks come apart.
 
     Returns:
         `standardising` (on the initial policy's samples), `training`, `checkpoints` (held-out prompts), and

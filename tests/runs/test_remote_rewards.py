@@ -46,6 +46,13 @@ def test_the_server_trains_as_the_process_does_and_may_go_away_in_between(
         execute(through(address, small_lab, tmp_path), tmp_path / "there", SilentProgress())
     assert curves(tmp_path / "there") == expected
 
+    alone = "reward_model.batch_tokens=1"  # a batch for each conversation: equal batches, here and there
+    here = compose([*small_lab, "reward_model=lab_clean_small", alone])
+    execute(here, tmp_path / "here_alone", SilentProgress())
+    with serving(*served, alone) as (address, _):
+        execute(through(address, small_lab, tmp_path), tmp_path / "there_alone", SilentProgress())
+    assert curves(tmp_path / "there_alone") == curves(tmp_path / "here_alone")
+
     checkpoint = tmp_path / "broken" / "stages" / "train" / "checkpoints" / "checkpoint-2" / "complete.json"
     with serving(*served) as (address, server):
 
