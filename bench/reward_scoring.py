@@ -37,6 +37,7 @@ KINDS = {
     "armorm": "armorm",
     "urm": "urm",
     "inform": "inform",
+    "internlm2": "internlm2",
     "token_logit": "token_logit",
 }
 LIMITS = {"exact": 1e-4, "speed": 2.5, "tokens": 0.9, "server": 0.9}
@@ -217,9 +218,10 @@ def _build(name: str, folder: Path, width: int, layers: int) -> Path:
     """A reward model with random weights, written as its checkpoint would be."""
     import torch
     import transformers
+    from safetensors.torch import save_file
 
     from rlhf_eval.lab.tokenizer import build_tokenizer
-    from rlhf_eval.rewards import architectures
+    from rlhf_eval.rewards import architectures, internlm2
 
     folder.mkdir()
     build_tokenizer(folder)
@@ -248,6 +250,7 @@ def _build(name: str, folder: Path, width: int, layers: int) -> Path:
         "armorm": (transformers.LlamaConfig, architectures.GatedObjectives, {"num_objectives": 19}),
         "urm": (transformers.LlamaConfig, architectures.NormalAttributes, {"num_labels": 10}),
         "inform": (transformers.LlamaConfig, architectures.TwoLayerHead, {}),
+        "internlm2": (transformers.LlamaConfig, internlm2.RewardTokenScore, {"reward_token_id": 5}),
         "token_logit": (transformers.LlamaConfig, transformers.LlamaForCausalLM, {}),
     }
     config_class, model_class, more = own[name]
@@ -257,7 +260,9 @@ def _build(name: str, folder: Path, width: int, layers: int) -> Path:
         for parameter in model.parameters():
             if parameter.dim() > 1:  # weights wide enough that scores differ visibly between texts
                 parameter.normal_(0, 4 / width if width > 64 else 0.2)
-    model.save_pretrained(folder)
+    model.config.architectures = [model_class.__name__]
+    model.config.save_pretrained(folder)
+    save_file(model.state_dict(), folder / "model.safetensors", {"format": "pt"})
     return folder
 
 

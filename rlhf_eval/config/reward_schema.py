@@ -29,7 +29,7 @@ class ModelCard:
 
 @dataclass(frozen=True, config=STRICT)
 class GoldenScore:
-    """A published score that the loaded model must reproduce (`rlhf-eval reward check`)."""
+    """A published score that the loaded model must reproduce (`rlhf-eval validate reward_model=<name>`)."""
 
     prompt: str
     """The user's turn."""

@@ -26,13 +26,23 @@ CHOICES = [(group, choice) for group, choices in groups().items() for choice in 
 
 
 SCALED = ["offset=-3.5", "scale=7"]
+READ = "0123456789abcdef0123456789abcdef01234567"
 ASKED_OF_THE_USER = {
     "bradley_terry_70b": ["reward_model.model=organisation/name"],
     "rule": ["reward_model.function=rules.py:rule"],
+    "internlm2_1800m": [f"reward_model.revision={READ}"],
+    "internlm2_7b": [f"reward_model.revision={READ}"],
+    "internlm2_20b": [f"reward_model.revision={READ}"],
     "metametrics": [
-        f"reward_model.ensemble.members.{member}.{value}"
-        for member in ("skywork", "grm_llama", "grm_gemma")
-        for value in SCALED
+        *(
+            f"reward_model.ensemble.members.{member}.reward_model.revision={READ}"
+            for member in ("internlm2_7b", "internlm2_1800m")
+        ),
+        *(
+            f"reward_model.ensemble.members.{member}.{value}"
+            for member in ("skywork", "internlm2_7b", "internlm2_1800m", "grm_llama", "grm_gemma")
+            for value in SCALED
+        ),
     ],
     "ensemble_minimum": [
         f"reward_model.ensemble.members.{member}.{value}"
