@@ -19,6 +19,7 @@ MODULES = {
     **dict.fromkeys(("demo", "run", "validate", "status", "ls"), "runs"),
     **dict.fromkeys(("rank", "plot", "report"), "results"),
     "reward": "rewards",
+    **dict.fromkeys(("benchmark", "private"), "benchmarks"),
 }
 """Where each command's deed stands in `rlhf_eval/commands/`: a function of its name."""
 
@@ -172,9 +173,12 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
     _offers_json(validate)
 
     _reward(command)
+    _benchmark(command)
+    _private(command)
     commands = dict(subparsers.choices)
-    actions = next(a for a in commands["reward"]._actions if isinstance(a, argparse._SubParsersAction))
-    commands |= {f"reward {name}": subparser for name, subparser in actions.choices.items()}
+    for group in ("reward", "private"):
+        actions = next(a for a in commands[group]._actions if isinstance(a, argparse._SubParsersAction))
+        commands |= {f"{group} {name}": subparser for name, subparser in actions.choices.items()}
     for subparser in commands.values():
         subparser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser, commands
@@ -226,6 +230,45 @@ def _reward(command: Any) -> None:
     score.add_argument(
         "--output", required=True, type=Path, metavar="FILE", help="rows with id, score, valid"
     )
+
+
+def _benchmark(command: Any) -> None:
+    benchmark = command(
+        "benchmark",
+        "Measure the accuracy of a reward model, or of scores in a file, on benchmarks.",
+        "rlhf-eval benchmark reward_model=skywork_v2_llama_8b benchmark=judgebench,rm_bench",
+        "rlhf-eval benchmark benchmark=judgebench --data gpt.jsonl --scores scores.csv --json",
+    )
+    _takes_overrides(benchmark)
+    benchmark.add_argument(
+        "--scores", metavar="FILE", help="CSV or JSON Lines with an id and scores, instead of a reward model"
+    )
+    benchmark.add_argument(
+        "--data", type=Path, metavar="PATH", help="local copy of the published data, instead of the hub"
+    )
+    _offers_json(benchmark)
+
+
+def _private(command: Any) -> None:
+    """`rlhf-eval private seal|find`."""
+    private = command(
+        "private",
+        "Seal a private benchmark with a canary, or look where it has leaked to.",
+        "rlhf-eval private seal secret/pairs.jsonl",
+        "rlhf-eval private find secret/pairs.jsonl runs corpora/train.jsonl",
+    )
+    actions = private.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=Parser)
+    seal = actions.add_parser(
+        "seal", help="put a canary into every row, make the salt, and print the canary", allow_abbrev=False
+    )
+    find = actions.add_parser(
+        "find",
+        help="print files that hold the canary or a text of the set; exit code 1 if any",
+        allow_abbrev=False,
+    )
+    for action in (seal, find):
+        action.add_argument("file", type=Path, metavar="FILE", help="rows of id, prompt, chosen, rejected")
+    find.add_argument("places", type=Path, nargs="+", metavar="PLACE", help="files and folders to look in")
 
 
 def _examples(*lines: str) -> str:

@@ -88,17 +88,6 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
-class PreferencePair:
-    """One item of a reward-model benchmark or of preference training data."""
-
-    id: str
-    prompt: Prompt
-    chosen: str
-    rejected: str
-    subset: str = "all"
-
-
-@dataclass(frozen=True, slots=True)
 class ScoreBatch:
     """A reward model's scores of a list of conversations.
 

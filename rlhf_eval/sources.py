@@ -8,7 +8,9 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from rlhf_eval.config.compose import fingerprint
 from rlhf_eval.errors import ConfigError, DataError
+from rlhf_eval.files import sha256_file, sha256_json
 
 HUB = "hf://datasets/"
 LAB = "lab:"
@@ -30,9 +32,29 @@ def localise(config: _Config, lab: Path | None) -> _Config:
         return str(lab / config.removeprefix(LAB))  # type: ignore[return-value]
     if isinstance(config, dict):
         return {key: localise(value, lab) for key, value in config.items()}  # type: ignore[return-value]
+    if isinstance(config, tuple):
+        return tuple(localise(value, lab) for value in config)  # type: ignore[return-value]
     if is_dataclass(config) and not isinstance(config, type):
         return replace(config, **{f.name: localise(getattr(config, f.name), lab) for f in fields(config)})
     return config
+
+
+def local_hashes(config: Any, lab: Path | None) -> dict[str, str]:
+    """SHA-256 of every local file or model folder that a configuration names, by the name in it."""
+    found: dict[str, str] = {}
+    for text in _strings(config if isinstance(config, (dict, str)) else fingerprint(config)):
+        place = lab / text.removeprefix(LAB) if text.startswith(LAB) and lab else Path(text).expanduser()
+        if place.is_file():
+            found[text] = sha256_file(place)
+        elif ("/" in text and place.is_dir()) or (text.startswith(LAB) and place.is_dir()):
+            found[text] = sha256_json(
+                {
+                    str(file.relative_to(place)): sha256_file(file)
+                    for file in sorted(place.rglob("*"))
+                    if file.is_file()
+                }
+            )
+    return found
 
 
 def resolve(source: str) -> Path:
@@ -77,6 +99,12 @@ def read_rows(source: str) -> list[dict[str, Any]]:
     if not isinstance(rows, list):
         raise DataError(f"'{source}' does not hold a JSON list.", "Give a list of objects, or a .jsonl file.")
     return rows
+
+
+def _strings(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [text for item in value.values() for text in _strings(item)]
+    return [value] if isinstance(value, str) and value else []
 
 
 def _object(line: str, source: str, number: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "rlhf_eval"
 BASE = {"errors", "files", "records", "registry", "progress", "processes", "config", "sources"}
-WORK = {"training", "generation", "judging", "rewards", "benchmarks", "lab"}
+WORK = {"training", "generation", "judging", "rewards", "benchmarks", "audit", "lab"}
 ALLOWED = {
     "errors": set(),
     "records": set(),

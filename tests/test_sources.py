@@ -87,7 +87,7 @@ def test_only_the_executed_copy_names_paths_of_this_machine(tmp_path: Path) -> N
     assert here.policy.model == f"{tmp_path}/policy"
     assert here.reward_model.inner is not None
     assert here.reward_model.inner.model.startswith(str(tmp_path))
-    assert here.benchmarks["lab_public"].pairs == f"{tmp_path}/data/benchmarks/public.jsonl"
+    assert here.benchmarks["lab_public"].data["all"] == f"{tmp_path}/data/benchmarks/public.jsonl"
     assert str(tmp_path) not in repr(config)
     with pytest.raises(ConfigError, match=r"lab:policy.*no `lab` section"):
         localise(config.policy, None)

@@ -3,9 +3,14 @@
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rlhf_eval.commands.show import print_json, print_table
+
+if TYPE_CHECKING:
+    from rlhf_eval.config.schema import LabConfig
+    from rlhf_eval.progress import Progress
 
 GROUP_SIZES = (4, 8, 16)
 """For which the cost of a group of completions is told."""
@@ -56,20 +61,26 @@ def validate_reward_model(options: Namespace) -> int:
 
 def reward_model_of(overrides: Sequence[str], silent: bool = False) -> Any:
     """The checked configuration of one reward model; the lab is built if it stands there."""
-    from rlhf_eval.config.compose import compose, flat
+    from rlhf_eval.config.compose import compose
     from rlhf_eval.config.inputs import require_inputs
     from rlhf_eval.progress import progress_for_terminal
     from rlhf_eval.rewards.kinds import check_kinds
-    from rlhf_eval.sources import LAB, localise
+    from rlhf_eval.sources import localise
 
     config = compose(["experiment=lab", *overrides])
     check_kinds(config)
     require_inputs(config)
-    values = flat(asdict(config.reward_model)).values()
-    world = None
-    if config.lab and any(isinstance(value, str) and value.startswith(LAB) for value in values):
-        from rlhf_eval.lab.build import ensure
+    with progress_for_terminal(silent=silent) as progress:
+        return localise(config.reward_model, world_for(config.lab, [config.reward_model], progress))
 
-        with progress_for_terminal(silent=silent) as progress:
-            world = ensure(config.lab, 2, progress)
-    return localise(config.reward_model, world)
+
+def world_for(lab: "LabConfig | None", parts: Sequence[Any], progress: "Progress") -> Path | None:
+    """The folder of the lab's world; it is built if what decides about a result of `parts` stands in it."""
+    from rlhf_eval.config.compose import fingerprint, flat
+    from rlhf_eval.lab.build import ensure, world_path
+    from rlhf_eval.sources import LAB
+
+    values = [value for part in parts for value in flat(fingerprint(part)).values()]
+    if lab and any(isinstance(value, str) and value.startswith(LAB) for value in values):
+        return ensure(lab, 2, progress)
+    return world_path(lab) if lab else None

@@ -71,7 +71,8 @@ def _sources(config: RunConfig) -> Iterator[tuple[str, str]]:
             if reward_model.chat_template:
                 yield f"{field}.chat_template", reward_model.chat_template
     for name, benchmark in config.benchmarks.items():
-        yield f"benchmarks.{name}.pairs", benchmark.pairs
+        for part, source in benchmark.data.items():
+            yield f"benchmarks.{name}.data.{part}", source
 
 
 def _models(config: RunConfig) -> Iterator[tuple[str, str]]:

@@ -23,8 +23,12 @@ class ModelCard:
     """Whether all training data can be had; without them contamination cannot be tested."""
     open_code: bool | None = None
     """Whether the training code can be had."""
+    open_recipe: bool | None = None
+    """Whether a paper or report tells how it was trained: data mixture, filtering, hyperparameters."""
     training_data: tuple[str, ...] = ()
     """Names of the data sets it was trained on, as far as published."""
+    training_sources: tuple[str, ...] = ()
+    """Sources (files or folders) of its training data, for `rlhf-eval audit` to search."""
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt
 from pydantic.dataclasses import dataclass
 
+from rlhf_eval.config.benchmark_schema import BenchmarkConfig
 from rlhf_eval.config.fields import STRICT, DType, NonNegative, Positive, Share, unfingerprinted
 from rlhf_eval.config.reward_schema import RewardModelConfig
 
@@ -171,16 +172,6 @@ class JudgeConfig:
     """Deadline of one call."""
     max_retries: NonNegative = unfingerprinted(5)
     """Retries of a call that met a time-out, 429 or 5xx, with growing pauses."""
-
-
-@dataclass(frozen=True, config=STRICT)
-class BenchmarkConfig:
-    """Group `benchmark`: a static benchmark of chosen/rejected pairs."""
-
-    name: str
-    """Name in tables and plots."""
-    pairs: str
-    """Source of rows with `id`, `prompt`, `chosen`, `rejected` and optionally `subset`."""
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -83,6 +83,7 @@ def train_reward_model(lab: LabConfig, world: Path, folder: Path) -> None:
         processing_class=tokenizer,
     )
     trainer.train()
+    write_jsonl(folder / "training_pairs.jsonl", rows)  # its data are open, for the audit
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

@@ -41,6 +41,10 @@ class RewardModel(ABC):
     def compare(self, comparisons: Sequence[Comparison]) -> PreferenceBatch:
         """P(a ≻ b) for each comparison, the same whichever answer stands first."""
 
+    def compare_as_shown(self, comparisons: Sequence[Comparison]) -> PreferenceBatch:
+        """P(a ≻ b) as answered with `a` shown first; `compare` averages over both orders."""
+        return self.compare(comparisons)
+
     @abstractmethod
     def score_groups(self, groups: Sequence[Group]) -> list[ScoreBatch]:
         """Score the completions of each prompt; scores are comparable within a group at least."""

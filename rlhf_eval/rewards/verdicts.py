@@ -66,16 +66,18 @@ class ComparingJudge(PairwiseRewardModel):
         self.engine = engine
 
     def compare(self, comparisons: Sequence[Comparison]) -> PreferenceBatch:
-        first = self._first_wins(comparisons)
+        first = self.compare_as_shown(comparisons).probabilities
         if self.both_orders:
-            first = (first + 1 - self._first_wins([comparison.swap() for comparison in comparisons])) / 2
+            second = self.compare_as_shown([comparison.swap() for comparison in comparisons]).probabilities
+            first = (first + 1 - second) / 2
         return PreferenceBatch(first, np.isfinite(first))
 
-    def _first_wins(self, comparisons: Sequence[Comparison]) -> np.ndarray:
+    def compare_as_shown(self, comparisons: Sequence[Comparison]) -> PreferenceBatch:
         questions = [
             self.ask(c.prompt.messages, answer_a=c.completion_a, answer_b=c.completion_b) for c in comparisons
         ]
-        return self.engine(questions)[:, 0]
+        first = self.engine(questions)[:, 0]
+        return PreferenceBatch(first, np.isfinite(first))
 
 
 class RatingJudge(PointwiseRewardModel):

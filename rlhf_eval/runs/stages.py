@@ -17,23 +17,29 @@ from typing import Any
 
 from rlhf_eval.config.compose import fingerprint
 from rlhf_eval.config.schema import RunConfig
-from rlhf_eval.files import read_jsonl, sha256_file, sha256_json, write_json
+from rlhf_eval.files import read_jsonl, sha256_json, write_json
 from rlhf_eval.lab.build import ensure, world_path
 from rlhf_eval.progress import Progress
+from rlhf_eval.rewards.stored import scores_folder
 from rlhf_eval.runs.directory import RunDirectory
 from rlhf_eval.runs.provenance import write_manifest
-from rlhf_eval.sources import LAB, localise
+from rlhf_eval.sources import local_hashes, localise
 
 UNTRAINED = "untrained"
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run being executed. `config` is localised: its `lab:` references are paths of this machine."""
+    """One run being executed. `config` is localised: its `lab:` references are paths of this machine.
+
+    Attributes:
+        scores: folder of the reward model's answers that all runs of the experiment share.
+    """
 
     config: RunConfig
     directory: RunDirectory
     progress: Progress
+    scores: Path
 
     def stage(self, name: str) -> Path:
         return self.directory.path / "stages" / name
@@ -81,8 +87,11 @@ def is_finished(config: RunConfig, path: Path) -> bool:
 
 def _execute(config: RunConfig, directory: RunDirectory, progress: Progress) -> None:
     world = ensure(config.lab, 2, progress) if config.lab else None
-    run = Run(localise(config, world), directory, progress)
-    write_manifest(directory, _seeds(config), _local_hashes(config, world))
+    scores = scores_folder(
+        directory.path.parent, config.reward_model, local_hashes(config.reward_model, world)
+    )
+    run = Run(localise(config, world), directory, progress, scores)
+    write_manifest(directory, _seeds(config), _recorded_hashes(config, world))
     upstream: dict[str, str] = {}
     for name, work in STAGES:
         stage = directory.stage(name)
@@ -99,17 +108,20 @@ def _execute(config: RunConfig, directory: RunDirectory, progress: Progress) -> 
 
 
 def _benchmark(run: Run) -> list[Path]:
-    from rlhf_eval.benchmarks.pairs import evaluate
-    from rlhf_eval.rewards.interface import load_reward_model
+    from rlhf_eval.benchmarks.evaluate import evaluate, load_benchmark
+    from rlhf_eval.rewards.stored import StoredRewardModel
 
     folder = run.stage("benchmark")
     results: dict[str, Any] = {}
+    files: list[Path] = []
     if run.trains and run.config.benchmarks:
-        reward_model = load_reward_model(run.config.reward_model)
-        for name, benchmark in run.config.benchmarks.items():
-            results[name] = evaluate(reward_model, benchmark, folder / f"{name}.csv")
+        reward_model = StoredRewardModel(run.config.reward_model, run.scores, run.progress)
+        loaded = [load_benchmark(benchmark) for benchmark in run.config.benchmarks.values()]
+        for name, measured in zip(run.config.benchmarks, evaluate(reward_model, loaded), strict=True):
+            results[name] = measured.as_json()
+            files += measured.write(folder)
     write_json(folder / "results.json", results)
-    return [folder / "results.json", *(folder / f"{name}.csv" for name in results)]
+    return [folder / "results.json", *files]
 
 
 def _train(run: Run) -> list[Path]:
@@ -186,29 +198,21 @@ SECTIONS: dict[str, tuple[str, ...]] = {
 def _input_hash(name: str, config: RunConfig, world: Path | None, upstream: dict[str, str]) -> str:
     chosen = fingerprint(config)
     sections = {section: chosen.get(section) for section in SECTIONS[name]}
-    return sha256_json({"sections": sections, "files": _local_hashes(sections, world), "earlier": upstream})
+    return sha256_json({"sections": sections, "files": local_hashes(sections, world), "earlier": upstream})
 
 
-def _local_hashes(value: Any, world: Path | None) -> dict[str, str]:
-    """SHA-256 of every local file or model folder that a configuration names, by the name in it."""
-    if not isinstance(value, (dict, str)):
-        value = fingerprint(value)
-    found: dict[str, str] = {}
-    for text in _strings(value):
-        place = world / text.removeprefix(LAB) if text.startswith(LAB) and world else Path(text).expanduser()
-        if place.is_file():
-            found[text] = sha256_file(place)
-        elif ("/" in text and place.is_dir()) or (text.startswith(LAB) and place.is_dir()):
-            found[text] = sha256_json(
-                {file.name: sha256_file(file) for file in sorted(place.glob("*")) if file.is_file()}
-            )
-    return found
+def _recorded_hashes(config: RunConfig, world: Path | None) -> dict[str, str]:
+    """SHA-256 of the files that the run reads, for its record; those of private benchmarks are salted."""
+    from rlhf_eval.benchmarks.private import salted_key
 
-
-def _strings(value: Any) -> list[str]:
-    if isinstance(value, dict):
-        return [text for item in value.values() for text in _strings(item)]
-    return [value] if isinstance(value, str) and value else []
+    hashes = local_hashes(config, world)
+    for benchmark in config.benchmarks.values():
+        if benchmark.private:
+            salted = salted_key(localise(benchmark, world))
+            hashes |= {
+                source: salted(hashes[source]) for source in benchmark.data.values() if source in hashes
+            }
+    return hashes
 
 
 def _answers(run: Run) -> dict[str, dict[str, str]]:

@@ -1,0 +1,216 @@
+"""Scoring items: once for an experiment, by scorers and by those that only compare; and private sets."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rlhf_eval.benchmarks.evaluate import evaluate, load_benchmark, score_items
+from rlhf_eval.benchmarks.items import Item
+from rlhf_eval.cli import main
+from rlhf_eval.config.benchmark_schema import BenchmarkConfig
+from rlhf_eval.config.reward_schema import EndpointConfig, GroupConfig, RewardModelConfig
+from rlhf_eval.errors import ConfigError
+from rlhf_eval.files import read_json, read_jsonl, write_jsonl
+from rlhf_eval.progress import SilentProgress
+from rlhf_eval.records import Comparison, PreferenceBatch, user_prompt
+from rlhf_eval.rewards.interface import PairwiseRewardModel
+from rlhf_eval.rewards.stored import StoredRewardModel
+
+RULE = """
+def value(prompt, completion):
+    with open({log!r}, "a") as stream:
+        stream.write(completion + "\\n")
+    return float("nan") if completion == "unreadable" else float(len(completion))
+"""
+SECRET = "the very secret wording of a question nobody else has"
+
+
+@pytest.fixture
+def rule(tmp_path: Path) -> list[str]:
+    """A reward model that likes length, and writes down what it is asked in `asked.txt`."""
+    (tmp_path / "rules.py").write_text(RULE.format(log=str(tmp_path / "asked.txt")))
+    function = f"reward_model.function={tmp_path}/rules.py:value"
+    return ["reward_model=rule", function, f"output={tmp_path}/runs"]
+
+
+def asked(tmp_path: Path) -> list[str]:
+    return (tmp_path / "asked.txt").read_text().splitlines()
+
+
+def pairs(path: Path, *texts: tuple[str, str], prompt: str = "Question") -> None:
+    rows = [
+        {"id": f"p{n}", "prompt": f"{prompt} {n}", "chosen": chosen, "rejected": rejected}
+        for n, (chosen, rejected) in enumerate(texts)
+    ]
+    write_jsonl(path, rows)
+
+
+def test_texts_are_scored_once_for_an_experiment(
+    rule: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "private.jsonl"
+    pairs(data, ("longer", "short"), ("a", "bbb"), ("unreadable", "c"))
+    command = ["benchmark", *rule, "benchmark=private", "--data", str(data), "--json"]
+    assert main(command) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["accuracy"], shown["n"], shown["invalid"]) == (pytest.approx(100 / 3), 3, 1)
+    assert sorted(asked(tmp_path)) == ["a", "bbb", "c", "longer", "short", "unreadable"]
+    assert main(command) == 0
+    # Only what had no valid score is asked again.
+    assert asked(tmp_path)[6:] == ["unreadable"]
+    assert json.loads(capsys.readouterr().out) == shown
+    [folder] = (tmp_path / "runs/default/shared/scores").iterdir()
+    assert read_json(folder / "benchmarks/private.json") == shown
+    rows = read_jsonl(folder / "benchmarks/private.jsonl")
+    assert rows[0] == {"id": "p0", "scores": [6.0, 5.0], "right": 1.0}
+    assert rows[2] == {"id": "p2", "scores": [None, 1.0], "right": 0.0}
+    assert main([*command[:2], "benchmark=private", "--data", str(data), *rule[1:]]) == 0
+
+
+def test_the_scores_written_can_be_read_back(
+    rule: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "private.jsonl"
+    pairs(data, ("longer", "short"), ("a", "bbb"), ("unreadable", "c"))
+    words = ["benchmark=private", "--data", str(data), "--json"]
+    assert main(["benchmark", *rule, *words]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    [scores] = (tmp_path / "runs/default/shared/scores").glob("*/benchmarks/private.jsonl")
+    assert main(["benchmark", *words, "--scores", str(scores)]) == 0
+    assert json.loads(capsys.readouterr().out) == shown
+
+
+def test_a_killed_pass_keeps_what_it_scored(
+    rule: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rlhf_eval.rewards import stored
+
+    monkeypatch.setattr(stored, "CHUNK", 4)
+    data = tmp_path / "private.jsonl"
+    pairs(data, *((f"chosen {n}", f"no {n}") for n in range(8)))
+    honest, calls = stored.append_jsonl, []
+
+    def dies(path: Path, *rows: dict) -> None:
+        honest(path, *rows)
+        calls.append(len(rows))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    command = ["benchmark", *rule, "benchmark=private", "--data", str(data), "--json"]
+    monkeypatch.setattr(stored, "append_jsonl", dies)
+    assert main(command) == 130
+    monkeypatch.setattr(stored, "append_jsonl", honest)
+    assert main(command) == 0
+    assert len(asked(tmp_path)) == 16  # none twice
+
+
+def test_a_text_that_two_benchmarks_share_is_scored_once(rule: list[str], tmp_path: Path) -> None:
+    pairs(tmp_path / "one.jsonl", ("longer", "short"), ("a", "bbb"))
+    pairs(tmp_path / "two.jsonl", ("longer", "short"), ("new", "bbb"))
+    config = RewardModelConfig("rule", "rule", function=f"{tmp_path}/rules.py:value")
+    model = StoredRewardModel(config, tmp_path / "store", SilentProgress())
+    loaded = [
+        load_benchmark(BenchmarkConfig(name, {"all": str(tmp_path / f"{name}.jsonl")}))
+        for name in ("one", "two")
+    ]
+    one, two = evaluate(model, loaded)
+    assert sorted(asked(tmp_path)) == ["a", "bbb", "longer", "new", "short"]
+    assert (one.summary.accuracy, two.summary.accuracy) == (50, 50)
+    again = StoredRewardModel(config, tmp_path / "store", SilentProgress())
+    evaluate(again, loaded)
+    assert again.loaded is None  # nothing was missing, so the reward model was not even loaded
+
+
+class Longer(PairwiseRewardModel):
+    """Compares lengths, and cannot say how good one is."""
+
+    name = "longer"
+    group = GroupConfig()
+
+    def compare(self, comparisons: Sequence[Comparison]) -> PreferenceBatch:
+        lengths = np.array([[len(c.completion_a), len(c.completion_b)] for c in comparisons]).reshape(-1, 2)
+        wins = 1 / (1 + np.exp(lengths[:, 1] - lengths[:, 0]))
+        return PreferenceBatch(wins, np.isfinite(wins))
+
+
+def test_a_reward_model_that_only_compares_plays_a_tournament() -> None:
+    items = [
+        Item("pair", user_prompt("1", "?"), ("aa", "a"), (1.0, 0.0)),
+        Item("four", user_prompt("2", "?"), ("aa", "a", "aaaa", "aaa"), (0.0, 0.0, 1.0, 0.0)),
+    ]
+    pair, four = score_items(Longer(), items, both_orders=False)
+    assert pair == pytest.approx([1 / (1 + np.exp(-1)), 1 / (1 + np.exp(1))])
+    assert np.argsort(four).tolist() == [1, 0, 3, 2]
+
+
+def test_a_private_set_stays_private(
+    rule: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    pairs(secret / "p.jsonl", ("longer answer", "short"), ("a", "bbb"), prompt=SECRET)
+    assert main(["private", "seal", str(secret / "p.jsonl")]) == 0
+    canary = capsys.readouterr().out.strip()
+    assert all(row["canary"] == canary for row in read_jsonl(secret / "p.jsonl"))
+    assert main(["private", "seal", str(secret / "p.jsonl")]) == 0  # sealed once
+    assert capsys.readouterr().out.strip() == canary
+    command = ["benchmark", *rule, "benchmark=private", "--data", str(secret / "p.jsonl")]
+    assert main(command) == 0
+    assert (secret / "p.jsonl.salt").stat().st_mode & 0o077 == 0
+    find = ["private", "find", str(secret / "p.jsonl"), str(tmp_path / "runs")]
+    assert main(find) == 0
+    capsys.readouterr()
+    # The same pairs under another salt have other keys: nobody can look a text up in the store.
+    [folder] = (tmp_path / "runs/default/shared/scores").iterdir()
+    [segment] = folder.glob("*.jsonl")
+    keys = {row["key"] for row in read_jsonl(segment)}
+    (secret / "p.jsonl.salt").write_text("ab" * 32)
+    segment.unlink()
+    assert main(command) == 0
+    [segment] = folder.glob("*.jsonl")
+    assert keys.isdisjoint(row["key"] for row in read_jsonl(segment))
+    # A copy that got into a corpus, even as a part of other JSON, is found.
+    corpus = tmp_path / "runs" / "corpus.json"
+    corpus.write_text(json.dumps({"text": f"x {SECRET} 0 y"}))
+    capsys.readouterr()
+    assert main(find) == 1
+    assert capsys.readouterr().out.split() == [str(corpus)]
+    corpus.write_text(f'{{"meta": "{canary}"}}')
+    assert main(find) == 1
+
+
+def test_a_private_set_is_not_sent_away_unless_the_configuration_says_so(tmp_path: Path) -> None:
+    pairs(tmp_path / "p.jsonl", ("a", "b"))
+    data = {"all": str(tmp_path / "p.jsonl")}
+    judge = RewardModelConfig("far", "remote", endpoint=EndpointConfig(base_url="http://10.0.0.9:1"))
+    wrapped = RewardModelConfig("turned", "flipped", inner=judge)
+    for config in (judge, wrapped):
+        model = StoredRewardModel.__new__(StoredRewardModel)  # refused before anything is opened or sent
+        model.config = config
+        with pytest.raises(ConfigError, match=r"is private, and reward_model[\s\S]*10\.0\.0\.9") as refused:
+            evaluate(model, [load_benchmark(BenchmarkConfig("mine", data, private=True))])
+        assert "benchmarks.mine.may_be_sent_to_remote_models=true" in refused.value.cure
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["benchmark", "reward_model=random"], "No benchmark is named"),
+        (["benchmark", "reward_model=random", "benchmark=judgbench"], "mean 'judgebench'"),
+        (["benchmark", "benchmark=judgebench"], "either a reward model or a file of scores"),
+        (
+            ["benchmark", "benchmark=judgebench", "reward_model=random", "--scores", "s.csv"],
+            "either a reward model or a file of scores",
+        ),
+        (["benchmark", "benchmark=judgebench,rm_bench", "--scores", "s.csv"], "belong to one benchmark"),
+        (["benchmark", "benchmark=private", "--scores", "s", "--data", "nowhere"], "nothing of benchmark"),
+    ],
+)
+def test_mistakes_on_the_command_line(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) in (1, 2)
+    assert message in capsys.readouterr().err
