@@ -174,9 +174,9 @@ def _openrlhf(config: RewardModelConfig) -> Protocol:
     render = _renderer(config)
     return Protocol(
         "/get_reward",
-        # Its server tokenises with special tokens added, so the text goes without a beginning of its own.
+        # Its server tokenises without special tokens, and cuts what is too long without a word.
         prepare=lambda conversations: [
-            (render.plain(c), render.plain(c[:-1], add_generation_prompt=True)) if ids else None
+            (render.whole(c), render.text(c[:-1], add_generation_prompt=True)) if ids else None
             for c, ids in zip(conversations, render(conversations), strict=True)
         ],
         body=lambda chunk: {
@@ -223,6 +223,10 @@ def _renderer(config: RewardModelConfig) -> Renderer:
 
 
 def _nemotron_attributes(answer: Any) -> Heads:
-    """The API gives five attributes as log-probabilities of tokens that bear their names."""
-    found = {entry["token"]: entry["logprob"] for entry in answer["choices"][0]["logprobs"]["content"]}
+    """Five attributes: log-probabilities of tokens of their names or, from NVIDIA's containers, text."""
+    choice = answer["choices"][0]
+    if choice.get("logprobs"):
+        found = {entry["token"]: entry["logprob"] for entry in choice["logprobs"]["content"]}
+    else:
+        found = dict(pair.split(":") for pair in choice["message"]["content"].split(","))
     return [[found[name] for name in NEMOTRON_ATTRIBUTES]]

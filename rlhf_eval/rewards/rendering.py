@@ -85,9 +85,15 @@ class Renderer:
             **options,
         )
 
-    def plain(self, conversation: Conversation, **options: Any) -> str:
-        """The rendered text without a beginning-of-sequence token, for servers that add their own."""
-        return self.text(conversation, **options).removeprefix(self.tokenizer.bos_token or "")
+    def whole(self, conversation: Conversation) -> str:
+        """The rendered text with its beginning and its end written out, for servers that add neither.
+
+        It ends as OpenRLHF's reward models were trained: without line feeds, then with the end token.
+        """
+        text = self.text(conversation).removeprefix(self.tokenizer.bos_token or "").rstrip("\n")
+        begin = "" if self.config.bos == "none" else self.tokenizer.bos_token or ""
+        end = self.tokenizer.eos_token or ""
+        return begin + text + ("" if text.endswith(end) else f" {end}")
 
     def ids(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
         """Token ids of rendered texts, whatever their length."""

@@ -58,6 +58,7 @@ class StoredRewardModel(RewardModel):
         self.progress = progress
         self.key = key
         self.loaded: RewardModel | None = None
+        self.owner = self
         self.segment = folder / f"{time.time_ns():x}-{socket.gethostname()}-{os.getpid()}.jsonl"
         self.known = {
             row["key"]: row["answer"] for file in sorted(folder.glob("*.jsonl")) for row in read_jsonl(file)
@@ -73,15 +74,15 @@ class StoredRewardModel(RewardModel):
     def salted(self, key: Key) -> "StoredRewardModel":
         """The same files and the same loaded model, with other hashes."""
         other = StoredRewardModel(self.config, self.folder, self.progress, key)
-        other.loaded = self.loaded
+        other.owner = self.owner
         return other
 
     @property
     def model(self) -> RewardModel:
         """The reward model itself."""
-        if self.loaded is None:
-            self.loaded = load_reward_model(self.config)
-        return self.loaded
+        if self.owner.loaded is None:
+            self.owner.loaded = load_reward_model(self.config)
+        return self.owner.loaded
 
     def score(self, conversations: Sequence[Conversation]) -> ScoreBatch:
         def ask(missing: Sequence[Conversation]) -> np.ndarray:

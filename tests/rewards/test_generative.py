@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rlhf_eval.config.compose import compose
 from rlhf_eval.config.reward_schema import EndpointConfig, RewardModelConfig, VerdictConfig
 from rlhf_eval.errors import ConfigError, DataError, StageError
 from rlhf_eval.records import Comparison, as_json, user_prompt
 from rlhf_eval.rewards.interface import load_reward_model
-from rlhf_eval.rewards.verdicts import read_label
+from rlhf_eval.rewards.verdicts import Prompting, read_label
 
 PROMPT = user_prompt("p", "list two animals")
 COMPARISONS = [Comparison(PROMPT, "cat dog .", "hammer ."), Comparison(PROMPT, "saw", "cat cat cat")]
@@ -142,6 +143,16 @@ def test_the_last_verdict_of_a_text_counts(text: str, expected: list[float]) -> 
     assert read_label(text, VerdictConfig("pairwise")).tolist() == pytest.approx(expected, nan_ok=True)
 
 
+def test_the_shipped_judge_with_a_form_of_its_own_is_read() -> None:
+    verdict = compose(["experiment=lab", "reward_model=sfr_judge_70b"]).reward_model.verdict
+    assert verdict is not None
+    asked = Prompting(verdict)(PROMPT.messages, answer_a="cat .", answer_b="dog .")[-1].content
+    assert asked.index("**Reasoning:**") < asked.index("**Result:**") < asked.index("cat .")
+    text = "**Reasoning:** Response A is short.\n\n**Result:** B"
+    assert read_label(text, verdict).tolist() == [0, 1]
+    assert np.isnan(read_label("**Result:** Both", verdict)).all()
+
+
 def judge(address: str, **verdict: Any) -> RewardModelConfig:
     words: dict[str, Any] = {"prompt": "pairwise", "opening": ""} | verdict
     return RewardModelConfig(
@@ -256,11 +267,21 @@ def test_protocols_of_other_servers(tiny: Callable[..., Path], conversations: Ca
         tokenizer.apply_chat_template(as_json(c[:-1]), tokenize=False, add_generation_prompt=True)
         for c in asked
     ]
-    assert found["openrlhf"].tolist() == [len(text) for text in texts]
+    ended = [text.rstrip("\n") for text in texts]
+    eos = tokenizer.eos_token
+    assert seen["/get_reward"]["query"] == [x if x.endswith(eos) else f"{x} {eos}" for x in ended]
+    assert found["openrlhf"].tolist() == [len(text) for text in seen["/get_reward"]["query"]]
     assert found["vllm_classify"].tolist() == sizes
     assert found["vllm_pooling"].tolist() == [size + 10 for size in sizes]
     assert found["nemotron"] == pytest.approx([0.74 + 2 * 0.46 + 3 * 0.47 - 4 * 0.33] * 3)
     assert seen["/classify"]["use_activation"] is False
+
+
+def test_nemotron_in_a_container_answers_in_text(conversations: Callable[..., Any]) -> None:
+    text = "helpfulness:0.5,correctness:1.5,coherence:2,complexity:3,verbosity:-1"
+    with api(lambda path, body: {"choices": [{"message": {"content": text}, "logprobs": None}]}) as address:
+        config = remote(address, "nemotron", "", head_weights=(1.0, 10.0, 0.0, 0.0, 1.0))
+        assert load_reward_model(config).score(conversations(1)).scores == pytest.approx([14.5])
 
 
 @pytest.mark.parametrize("protocol", ["openrlhf", "vllm_classify", "vllm_pooling"])

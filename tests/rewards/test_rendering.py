@@ -75,6 +75,19 @@ def test_the_beginning_of_sequence_is_never_doubled(
     assert tokenizer.decode(ids).endswith("<assistant>cat dog .<end>")
 
 
+@pytest.mark.parametrize(("eos", "end"), [("<end>", "cat dog .<end>"), ("</s>", "cat dog .<end> </s>")])
+def test_a_text_for_a_server_that_adds_nothing_is_whole(
+    eos: str, end: str, tokenizer: Any, config_of: Callable[..., Any]
+) -> None:
+    tokenizer.eos_token = eos
+    tokenizer.chat_template = LLAMA_LIKE + "\n\n"
+    text = Renderer(tokenizer, config_of("x")).whole((USER, ANSWER))
+    assert text.count("<bos>") == 1
+    assert text.startswith("<bos><user>")
+    assert text.endswith(end)
+    assert "<bos>" not in Renderer(tokenizer, config_of("x", bos="none")).whole((USER, ANSWER))
+
+
 def test_cutting_on_the_left_keeps_the_beginning_and_the_end(
     tokenizer: Any, config_of: Callable[..., Any]
 ) -> None:
