@@ -30,7 +30,8 @@ ALLOWED = {
     "runs": BASE | WORK,
     "sweep": BASE | WORK | {"runs"},
     "commands": BASE | WORK | {"runs", "sweep", "analysis"},
-    "cli": {"errors"},
+    "arguments": {"errors"},
+    "cli": {"arguments", "errors"},
     "__main__": {"cli"},
 }
 HEAVY = {

@@ -98,7 +98,7 @@ def correlations(ranking: Ranking, seed: int = 0) -> list[Correlation]:
     x, y = np.array([row.benchmark for row in rows]), np.array([row.score for row in rows])
     y_draws = ranking.draws[:, measured]
     pairs = np.array([row.benchmark_n or 0 for row in rows])
-    right = pairs * x / 100
+    right = pairs * np.clip(x, 0, 100) / 100  # RewardBench 2's Ties can carry a perfect score beyond 100
     x_draws = 100 * np.random.default_rng(seed).beta(right + 0.5, pairs - right + 0.5, size=y_draws.shape)
     x_draws = np.where(pairs > 0, x_draws, x)
     candidate = np.array([not row.control for row in rows])

@@ -103,14 +103,7 @@ def evaluate(reward_model: StoredRewardModel, benchmarks: Sequence[Loaded]) -> l
     Raises:
         ConfigError: a private set and a reward model behind an address.
     """
-    for benchmark in benchmarks:
-        refuse_remote(benchmark.config, reward_model.config)
-    models = {
-        benchmark.config.name: reward_model.salted(salted_key(benchmark.config))
-        if benchmark.config.private
-        else reward_model
-        for benchmark in benchmarks
-    }
+    models = {benchmark.config.name: model_for(benchmark, reward_model) for benchmark in benchmarks}
     public = [item for b in benchmarks if not b.config.private for item in b.items]
     if not reward_model.only_compares:  # one pass, so that batches are full
         reward_model.score([item.prompt.answered(text) for item in public for text in item.completions])
@@ -122,6 +115,18 @@ def evaluate(reward_model: StoredRewardModel, benchmarks: Sequence[Loaded]) -> l
         )
         for benchmark in benchmarks
     ]
+
+
+def model_for(benchmark: Loaded, reward_model: StoredRewardModel) -> StoredRewardModel:
+    """The reward model as this benchmark may use it: for a private set its answers are kept by salted hashes.
+
+    Raises:
+        ConfigError: a private set and a reward model behind an address.
+    """
+    refuse_remote(benchmark.config, reward_model.config)
+    if benchmark.config.private:
+        return reward_model.salted(salted_key(benchmark.config))
+    return reward_model
 
 
 def score_items(reward_model: RewardModel, items: Sequence[Item], both_orders: bool) -> Scores:
@@ -162,7 +167,8 @@ def _game(probabilities: np.ndarray) -> np.ndarray:
 def _adaptations(reward_model: StoredRewardModel, benchmark: Loaded) -> list[str]:
     """In which way a reward model takes part that the benchmark was not made for."""
     if not reward_model.only_compares:
-        return []
+        both = "it asks judges in both orders; scores are the same in both"
+        return [both] if benchmark.kind.both_orders else []
     sizes = {len(item.completions) for item in benchmark.items}
     notes = []
     if 2 in sizes:

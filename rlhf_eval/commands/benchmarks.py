@@ -17,18 +17,15 @@ WORD = "benchmark="
 def benchmark(options: Namespace) -> int:
     """Accuracy of a reward model, or of scores in a file, on one benchmark or several."""
     from rlhf_eval.benchmarks.evaluate import load_benchmark, measure
-    from rlhf_eval.benchmarks.loading import local_copy
     from rlhf_eval.benchmarks.scores_file import read_scores
 
     names, overrides = benchmark_names(options.overrides)
     has_model = any(word.startswith("reward_model=") for word in overrides)
     _check_what_is_asked(options, names, has_model)
-    config = with_benchmarks([*([] if has_model else ["reward_model=random"]), *overrides], names)
-    chosen = [config.benchmarks[name] for name in names]
-    notes: list[str] = []
-    if options.data:
-        local, notes = local_copy(chosen[0], options.data)
-        chosen = [local]
+    config = with_benchmarks(
+        [*([] if has_model else ["reward_model=random"]), *overrides], names, options.experiment
+    )
+    chosen, notes = from_local_copy([config.benchmarks[name] for name in names], options.data)
     if options.scores:
         loaded = load_benchmark(chosen[0])
         found = [measure(loaded, read_scores(options.scores, loaded.items), *notes)]
@@ -65,12 +62,14 @@ def benchmark_names(words: list[str]) -> tuple[list[str], list[str]]:
     return list(dict.fromkeys(filter(None, chosen))), [w for w in words if not w.startswith(WORD)]
 
 
-def with_benchmarks(overrides: list[str], names: list[str]) -> RunConfig:
+def with_benchmarks(overrides: list[str], names: list[str], experiment: str | None) -> RunConfig:
     """The lab's configuration with these overrides, and with the benchmarks named that it does not have.
 
-    Without `experiment=` results belong to the experiment `default`, as those of `rlhf-eval run` do.
+    Args:
+        experiment: folder that results belong to; None takes that of `experiment=`, else `default`, as
+            `rlhf-eval run` does.
     """
-    from rlhf_eval.config.compose import compose, groups
+    from rlhf_eval.config.compose import check_names, compose, groups
     from rlhf_eval.rewards.kinds import check_kinds
 
     known = groups()["benchmark"]
@@ -82,9 +81,23 @@ def with_benchmarks(overrides: list[str], names: list[str]) -> RunConfig:
     added = [f"+benchmark@benchmarks.{name}={name}" for name in names if name not in own]
     config = compose([*base, *added, *overrides])
     check_kinds(config)
-    if not any(word.startswith("experiment=") for word in overrides):
-        config = replace(config, experiment="default")
-    return config
+    named = any(word.startswith("experiment=") for word in overrides)
+    return check_names(replace(config, experiment=experiment or (config.experiment if named else "default")))
+
+
+def from_local_copy(chosen: list[Any], path: Path | None) -> tuple[list[Any], list[str]]:
+    """The one benchmark, read from a local copy instead of the hub, and notes on what is not there."""
+    from rlhf_eval.benchmarks.loading import local_copy
+
+    if path is None:
+        return chosen, []
+    if len(chosen) > 1:
+        raise ConfigError(
+            "--data belongs to one benchmark.",
+            "Name one, or give each its files: benchmarks.<name>.data.<part>=<file>.",
+        )
+    local, notes = local_copy(chosen[0], path)
+    return [local], notes
 
 
 def measured(config: RunConfig, chosen: list[Any], options: Namespace, notes: list[str]) -> list[Any]:
@@ -125,8 +138,8 @@ def _check_what_is_asked(options: Namespace, names: list[str], has_model: bool) 
             "Give either a reward model or a file of scores.",
             "Add reward_model=<name> or --scores FILE, and not both.",
         )
-    if len(names) > 1 and (options.scores or options.data):
-        raise ConfigError("--scores and --data belong to one benchmark.", "Name one, and call once for each.")
+    if len(names) > 1 and options.scores:
+        raise ConfigError("--scores belongs to one benchmark.", "Name one, and call once for each.")
 
 
 def _show(rows: list[dict[str, Any]]) -> None:

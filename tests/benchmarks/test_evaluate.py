@@ -205,7 +205,7 @@ def test_a_private_set_is_not_sent_away_unless_the_configuration_says_so(tmp_pat
             ["benchmark", "benchmark=judgebench", "reward_model=random", "--scores", "s.csv"],
             "either a reward model or a file of scores",
         ),
-        (["benchmark", "benchmark=judgebench,rm_bench", "--scores", "s.csv"], "belong to one benchmark"),
+        (["benchmark", "benchmark=judgebench,rm_bench", "--scores", "s.csv"], "belongs to one benchmark"),
         (["benchmark", "benchmark=private", "--scores", "s", "--data", "nowhere"], "nothing of benchmark"),
     ],
 )
