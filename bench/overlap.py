@@ -27,7 +27,7 @@ from rlhf_eval.progress import SilentProgress
 from rlhf_eval.records import user_prompt
 
 ITEMS, SIZES, PLANTED_EVERY, EXACT = 3000, (50_000, 200_000), 30, 100
-LIMITS = {"seconds": 120, "GiB": 2.0}
+LIMITS = {"seconds": 120, "GiB": 2.0, "growth": 1.1}
 
 
 def main() -> int:
@@ -37,7 +37,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.measure:
         return measure(options.measure)
-    held = True
+    held, peaks = True, []
     print(
         f"{'documents':>10}{'words':>12}{'seconds':>9}{'peak MiB':>10}{'planted':>9}{'exact':>7}{'false':>7}"
     )
@@ -54,11 +54,14 @@ def main() -> int:
                 f"{row['documents']:>10}{row['words']:>12}{row['seconds']:>9.1f}{row['mib']:>10.0f}"
                 f"{row['planted']:>8.0%}{row['exact']:>7}{row['false']:>7}"
             )
+            peaks.append(row["mib"])
             held &= row["planted"] == 1 and row["exact"] == EXACT and row["false"] == 0
     print(
-        f"limits: {LIMITS['seconds']} s and {LIMITS['GiB']} GiB for the larger, all planted found, none false"
+        f"limits: {LIMITS['seconds']} s and {LIMITS['GiB']} GiB for the larger, whose peak is at most "
+        f"{LIMITS['growth']} times the smaller's; all planted found, none false"
     )
-    return int(not (held and row["seconds"] <= LIMITS["seconds"] and row["mib"] <= 1024 * LIMITS["GiB"]))
+    held &= row["seconds"] <= LIMITS["seconds"] and peaks[-1] <= 1024 * LIMITS["GiB"]
+    return int(not (held and peaks[-1] <= LIMITS["growth"] * peaks[0]))
 
 
 def measure(file: str) -> int:

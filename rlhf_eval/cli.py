@@ -18,6 +18,7 @@ MODULES = {
     "reward": "rewards",
     **dict.fromkeys(("benchmark", "private"), "benchmarks"),
     "audit": "audits",
+    "score": "scores",
 }
 """Where each command's deed stands in `rlhf_eval/commands/`: a function of its name."""
 

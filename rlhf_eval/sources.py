@@ -4,6 +4,8 @@ import csv
 import gzip
 import io
 import json
+import sys
+import zlib
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +16,8 @@ from rlhf_eval.files import sha256_file, sha256_json
 
 HUB = "hf://datasets/"
 LAB = "lab:"
+MODELS = ("model", "reference")
+"""Fields that name a model: there a word without a slash may be a folder too."""
 _Config = TypeVar("_Config")
 
 
@@ -42,11 +46,12 @@ def localise(config: _Config, lab: Path | None) -> _Config:
 def local_hashes(config: Any, lab: Path | None) -> dict[str, str]:
     """SHA-256 of every local file or model folder that a configuration names, by the name in it."""
     found: dict[str, str] = {}
-    for text in _strings(config if isinstance(config, (dict, str)) else fingerprint(config)):
-        place = lab / text.removeprefix(LAB) if text.startswith(LAB) and lab else Path(text).expanduser()
+    for field, text in _strings(config if isinstance(config, (dict, str)) else fingerprint(config)):
+        name = text.rpartition(":")[0] if field == "function" else text  # path/to/file.py:function
+        place = lab / name.removeprefix(LAB) if name.startswith(LAB) and lab else Path(name).expanduser()
         if place.is_file():
             found[text] = sha256_file(place)
-        elif ("/" in text and place.is_dir()) or (text.startswith(LAB) and place.is_dir()):
+        elif ("/" in text or field in MODELS or text.startswith(LAB)) and place.is_dir():
             found[text] = sha256_json(
                 {
                     str(file.relative_to(place)): sha256_file(file)
@@ -85,26 +90,35 @@ def read_rows(source: str) -> list[dict[str, Any]]:
         raise DataError(
             f"'{source}' is of no known file type.", "Use .json, .jsonl, .csv or .parquet (or .gz)."
         )
-    raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    if suffixes[-1] == ".parquet":
-        import pyarrow.parquet
+    try:
+        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        if suffixes[-1] == ".parquet":
+            import pyarrow.parquet
 
-        return pyarrow.parquet.read_table(io.BytesIO(raw)).to_pylist()
-    text = raw.decode("utf-8")
-    if suffixes[-1] == ".csv":
-        return list(csv.DictReader(io.StringIO(text)))
+            return pyarrow.parquet.read_table(io.BytesIO(raw)).to_pylist()
+        text = raw.decode("utf-8-sig")
+        if suffixes[-1] == ".csv":
+            csv.field_size_limit(sys.maxsize)
+            return list(csv.DictReader(io.StringIO(text, newline="")))
+    except (OSError, EOFError, ValueError, zlib.error, csv.Error) as error:
+        raise DataError(
+            f"'{source}' is no {''.join(path.suffixes[-2:])} file: {error}.", "Mend or fetch the file again."
+        ) from None
     if suffixes[-1] == ".jsonl":
         return [_object(line, source, n) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
     rows = _parse(text, source, "")
-    if not isinstance(rows, list):
-        raise DataError(f"'{source}' does not hold a JSON list.", "Give a list of objects, or a .jsonl file.")
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise DataError(
+            f"'{source}' does not hold a JSON list of objects.", "Give a list of objects, or a .jsonl file."
+        )
     return rows
 
 
-def _strings(value: Any) -> list[str]:
+def _strings(value: Any, field: str = "") -> list[tuple[str, str]]:
+    """Every text in a configuration with the name of its field."""
     if isinstance(value, dict):
-        return [text for item in value.values() for text in _strings(item)]
-    return [value] if isinstance(value, str) and value else []
+        return [found for name, item in value.items() for found in _strings(item, name)]
+    return [(field, value)] if isinstance(value, str) and value else []
 
 
 def _object(line: str, source: str, number: int) -> dict[str, Any]:
@@ -127,7 +141,12 @@ def _download(source: str) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    organisation, name, file = source.removeprefix(HUB).split("/", 2)
+    parts = source.removeprefix(HUB).split("/", 2)
+    if len(parts) < 3 or not all(parts):
+        raise DataError(
+            f"'{source}' names no file on the hub.", f"Write {HUB}<organisation>/<name>@<revision>/<file>."
+        )
+    organisation, name, file = parts
     name, _, revision = name.partition("@")
     repository = f"{organisation}/{name}"
     try:

@@ -22,6 +22,8 @@ def write_audit_page(folder: Path) -> Path:
 
     audit = read_json(folder / "audit.json")
     figures: dict[str, Any] = {}
+    for old in (folder / "figures").glob("*.*"):  # of an audit that was another one
+        old.unlink()
     for entry in audit["ablation"]:
         figures[entry["figure"]] = draw_ablation(entry)
         save(figures[entry["figure"]], folder / "figures", entry["figure"], _observations(entry["arms"]))

@@ -28,5 +28,12 @@ METRICS = {
             "length_controlled",
         ),
         Metric("arena_hard.score", "Arena-Hard score", "arena_hard", "score", "value"),
+        Metric(
+            "arena_hard.style_controlled_score",
+            "Arena-Hard style-controlled score",
+            "arena_hard",
+            "style_controlled_score",
+            "length_controlled",
+        ),
     )
 }

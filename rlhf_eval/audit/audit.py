@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from rlhf_eval.audit.ablation import SHIPPED, Ablation, affected
-from rlhf_eval.audit.gap import public_private_gap
+from rlhf_eval.audit.gap import Credits, public_private_gap
 from rlhf_eval.audit.paired import drop_against_panel, paired_drop
 from rlhf_eval.audit.perturbation import rewrites
 from rlhf_eval.benchmarks.evaluate import Loaded, Measured, evaluate, model_for, score_items
-from rlhf_eval.benchmarks.items import Item
+from rlhf_eval.benchmarks.items import Item, Scores
 from rlhf_eval.benchmarks.statistics import prompts_of
 from rlhf_eval.rewards.stored import StoredRewardModel
 
@@ -38,7 +38,7 @@ class Answers:
 
     Attributes:
         measured: by benchmark.
-        before, after: credits by place of the change, shape (items,) each.
+        before, after: credits by place of the change, shape (items,) each; NaN where a score is invalid.
     """
 
     measured: Mapping[str, Measured]
@@ -50,46 +50,47 @@ def planned_changes(benchmarks: Sequence[Loaded], own: Ablation | None) -> list[
     """Every artifact that is taken out and every rewrite, of all benchmarks.
 
     Args:
-        own: the user's ablation, made on every benchmark; None makes those that are shipped for a benchmark.
+        own: the user's ablation, made on every benchmark that has the artifact; None makes those that are
+            shipped for a benchmark, where it has it.
 
     Raises:
-        DataError: an ablation changes nothing in a benchmark.
+        DataError: no benchmark has the user's artifact.
     """
     changes = []
-    items_of = {
-        # Others have no right answer.
-        b.config.name: [item for item in b.items if len(set(item.labels)) > 1]
-        for b in benchmarks
-    }
-    holding = [name for name, items in items_of.items() if own and affected(items, own.artifact)]
     for benchmark in benchmarks:
-        items = items_of[benchmark.config.name]
-        # A pattern of one's own that is nowhere is an error, which `variants` raises.
-        wanted = own if not holding or benchmark.config.name in holding else None
-        ablation = wanted if own else SHIPPED.get(benchmark.config.kind)
-        if ablation:
-            originals, variants = ablation.variants(benchmark.config.name, items)
-            changes += [
-                Change(
-                    benchmark,
-                    "ablation",
-                    ablation.name,
-                    arm.name,
-                    arm.description,
-                    originals,
-                    variants[arm.name],
-                )
-                for arm in ablation.arms
-            ]
+        items = counted(benchmark)
+        ablation = own or SHIPPED.get(benchmark.config.kind)
+        if ablation and affected(items, ablation.artifact):
+            changes += _ablated(benchmark, items, ablation)
         for name, rewrite in rewrites().items():
-            variants_of = {item.id: item for item in rewrite.apply(items, SEED)}
-            originals = [item for item in items if item.id in variants_of]
+            variants = {item.id: item for item in rewrite.apply(items, SEED)}
+            originals = [item for item in items if item.id in variants]
             if originals:
-                changed = [variants_of[item.id] for item in originals]
+                changed = [variants[item.id] for item in originals]
                 changes.append(
                     Change(benchmark, "perturbation", "", name, rewrite.description, originals, changed)
                 )
+    if own and not any(change.method == "ablation" for change in changes):
+        own.variants(benchmarks[0].config.name, benchmarks[0].items)  # says that it is nowhere
     return changes
+
+
+def counted(benchmark: Loaded) -> list[Item]:
+    """The items that count for a benchmark's number: no tied votes, no prior sets."""
+    nothing = [np.zeros(len(item.completions)) for item in benchmark.items]
+    weight = benchmark.kind.summarise(benchmark.items, nothing).weight
+    return [item for item, share in zip(benchmark.items, weight, strict=True) if share > 0]
+
+
+def _ablated(benchmark: Loaded, items: Sequence[Item], ablation: Ablation) -> list[Change]:
+    originals = affected(items, ablation.artifact)
+    found = [
+        Change(
+            benchmark, "ablation", ablation.name, arm.name, arm.description, originals, arm.apply(originals)
+        )
+        for arm in ablation.arms
+    ]
+    return [change for change in found if change.variants != change.originals]
 
 
 def ask(model: StoredRewardModel, benchmarks: Sequence[Loaded], changes: Sequence[Change]) -> Answers:
@@ -105,12 +106,17 @@ def ask(model: StoredRewardModel, benchmarks: Sequence[Loaded], changes: Sequenc
     before, after = [], []
     for change in changes:
         name = change.benchmark.config.name
-        kind, found = change.benchmark.kind, measured[name]
-        credit = dict(zip((item.id for item in found.benchmark.items), found.summary.right, strict=True))
-        before.append(np.array([credit[item.id] for item in change.originals]))
-        scores = score_items(models[name], change.variants, kind.both_orders)
-        after.append(kind.summarise(change.variants, scores).right)
+        scores = dict(zip((i.id for i in measured[name].benchmark.items), measured[name].scores, strict=True))
+        before.append(_credits(change.benchmark, change.originals, [scores[i.id] for i in change.originals]))
+        changed = score_items(models[name], change.variants, change.benchmark.kind.both_orders)
+        after.append(_credits(change.benchmark, change.variants, changed))
     return Answers(measured, before, after)
+
+
+def _credits(benchmark: Loaded, items: Sequence[Item], scores: Scores) -> np.ndarray:
+    """Credits of some items; NaN where a score is invalid, since nothing is known of it then."""
+    valid = np.array([np.isfinite(score).all() for score in scores])
+    return np.where(valid, benchmark.kind.summarise(items, scores).right, np.nan)
 
 
 def ask_all(
@@ -140,16 +146,13 @@ def gap_rows(answers: Mapping[str, Answers], benchmarks: Sequence[Loaded]) -> li
     """Every public benchmark against every private one."""
     audited, *panel = answers
 
-    def credits(benchmark: Loaded) -> dict[str, np.ndarray]:
-        name = benchmark.config.name
-        return {model: found.measured[name].summary.right for model, found in answers.items()}
+    def credits(benchmark: Loaded) -> Credits:
+        found = {name: answer.measured[benchmark.config.name].summary for name, answer in answers.items()}
+        right = {name: summary.right for name, summary in found.items()}
+        return Credits(benchmark.config.name, right, found[audited].weight, prompts_of(benchmark.items))
 
     return [
-        asdict(
-            public_private_gap(
-                (public.config.name, private.config.name), credits(public), credits(private), audited, panel
-            )
-        )
+        asdict(public_private_gap(credits(public), credits(private), audited, panel))
         for public in benchmarks
         if not public.config.private
         for private in benchmarks
@@ -157,27 +160,24 @@ def gap_rows(answers: Mapping[str, Answers], benchmarks: Sequence[Loaded]) -> li
     ]
 
 
-def change_row(place: int, change: Change, answers: Mapping[str, Answers]) -> dict[str, Any]:
-    """What one change did to every reward model, and to the audited one beyond the panel."""
+def change_row(place: int, change: Change, answers: Mapping[str, Answers]) -> dict[str, Any] | None:
+    """What one change did to every reward model, and to the audited one beyond the panel.
+
+    Items that one of them could not score before or after are left out and counted as `invalid`; None if none
+    is left.
+    """
     audited, *panel = answers
-    prompts = prompts_of(change.originals)
-    pairs = {name: (found.before[place], found.after[place]) for name, found in answers.items()}
+    whole = {name: (found.before[place], found.after[place]) for name, found in answers.items()}
+    valid = np.all([np.isfinite(side) for pair in whole.values() for side in pair], axis=0)
+    if not valid.any():
+        return None
+    pairs = {name: (before[valid], after[valid]) for name, (before, after) in whole.items()}
+    prompts = [p for p, v in zip(prompts_of(change.originals), valid, strict=True) if v]
     models = []
     for name, (before, after) in pairs.items():
-        drop = paired_drop(before, after, prompts)
-        models.append(
-            {
-                "reward_model": name,
-                "original": drop.original,
-                "changed": drop.variant,
-                "drop": drop.drop,
-                "low": drop.low,
-                "high": drop.high,
-                "p": drop.p,
-                "fell": drop.fell,
-                "rose": drop.rose,
-            }
-        )
+        drop = asdict(paired_drop(before, after, prompts))
+        drop["changed"] = drop.pop("variant")
+        models.append({"reward_model": name} | drop)
     beyond = dict.fromkeys(("panel_drop", "difference", "difference_low", "difference_high", "difference_p"))
     if panel:
         excess = drop_against_panel(*pairs[audited], [pairs[name] for name in panel], prompts)
@@ -189,7 +189,7 @@ def change_row(place: int, change: Change, answers: Mapping[str, Answers]) -> di
             "difference_p": excess.p,
         }
     own = {name: value for name, value in models[0].items() if name != "reward_model"}
-    about = {"name": change.name, "description": change.description, "n": len(change.originals)}
+    about = {"name": change.name, "description": change.description, "invalid": int((~valid).sum())}
     return about | own | beyond | {"models": models}
 
 
@@ -200,7 +200,8 @@ def change_sections(
     found: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for place, change in enumerate(changes):
         key = (change.method, change.benchmark.config.name, change.group)
-        found.setdefault(key, []).append(change_row(place, change, answers))
+        if row := change_row(place, change, answers):
+            found.setdefault(key, []).append(row)
     return {
         "ablation": [
             {

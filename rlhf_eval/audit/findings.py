@@ -8,15 +8,17 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 ALPHA = 0.05
-EVIDENCE, CLEAR, UNKNOWN = "evidence", "clear", "not testable"
+EVIDENCE, CLEAR, OPEN, UNKNOWN = "evidence", "clear", "inconclusive", "not testable"
+TOLERANCE = 10.0
+"""Points beyond the panel: "clear" is said where the interval excludes more, else "inconclusive"."""
 SHARE = 0.02
 """Above this share of a benchmark's items an overlap is evidence; a few are in any large corpus."""
 
 
 def findings(audit: dict[str, Any]) -> list[dict[str, str]]:
-    """Sentences with their kind, evidence first."""
+    """Sentences with their kind: evidence first, then what is inconclusive."""
     found = [*_gaps(audit), *_overlap(audit), *_ablation(audit), *_perturbation(audit)]
-    order = (EVIDENCE, CLEAR, UNKNOWN)
+    order = (EVIDENCE, OPEN, CLEAR, UNKNOWN)
     return sorted(found, key=lambda finding: order.index(finding["kind"]))
 
 
@@ -33,19 +35,28 @@ def _finding(kind: str, text: str) -> dict[str, str]:
     return {"kind": kind, "text": text}
 
 
+def _beyond(difference: float, low: float, high: float, p: float) -> tuple[str, str]:
+    """The kind of a difference from the panel, and the difference in words."""
+    words = f"{difference:+.1f} points (95 %: {low:+.1f} to {high:+.1f})".replace("-", "−")
+    if p < ALPHA and difference > 0:
+        return EVIDENCE, words
+    return CLEAR if high < TOLERANCE else OPEN, words
+
+
 def _gaps(audit: dict[str, Any]) -> Iterator[dict[str, str]]:
-    for row in audit["gaps"]:
+    rows = [row for row in audit["gaps"] if row["difference"] is not None]
+    adjusted = holm([row["p"] for row in rows])
+    for row, p in zip(rows, adjusted, strict=True):
         sets = f"{row['public']} (public) and {row['private']} (private)"
+        kind, words = _beyond(row["difference"], row["difference_low"], row["difference_high"], p)
+        shown = (
+            "is wider than the panel's" if kind == EVIDENCE else "is not shown to be wider than the panel's"
+        )
+        yield _finding(kind, f"Its gap between {sets} {shown}: {words}.")
+    for row in audit["gaps"]:
         if row["difference"] is None:
+            sets = f"{row['public']} (public) and {row['private']} (private)"
             yield _finding(UNKNOWN, f"The gap between {sets} is {row['gap']:.1f} points; there is no panel.")
-        elif row["difference_low"] > 0:
-            yield _finding(
-                EVIDENCE,
-                f"Its gap between {sets} is {row['difference']:.1f} points wider than the panel's "
-                f"(95 %: {row['difference_low']:.1f} to {row['difference_high']:.1f}).",
-            )
-        else:
-            yield _finding(CLEAR, f"Its gap between {sets} is no wider than the panel's.")
 
 
 def _overlap(audit: dict[str, Any]) -> Iterator[dict[str, str]]:
@@ -54,9 +65,11 @@ def _overlap(audit: dict[str, Any]) -> Iterator[dict[str, str]]:
     for entry in audit["overlap"]:
         found = max(entry["methods"], key=lambda row: row["flagged"], default=None)
         if entry["canaries"]:
-            yield _finding(EVIDENCE, f"The canary of {entry['benchmark']} stands in its training data.")
+            yield _finding(
+                EVIDENCE, f"The canary of {entry['benchmark']} stands in the training data searched."
+            )
         if found and found["share"] > 100 * SHARE:
-            where = f"stand in its training data ({found['method']})"
+            where = f"stand in the training data searched ({found['method']})"
             without = found["accuracy_without"]
             change = "nothing is left without them" if without is None else f"{without:.1f} % without them"
             yield _finding(
@@ -78,12 +91,10 @@ def _ablation(audit: dict[str, Any]) -> Iterator[dict[str, str]]:
             kind = EVIDENCE if row["p"] < ALPHA and row["drop"] > 0 else UNKNOWN
             yield _finding(kind, f"{what} (McNemar p = {row['p']:.3g}); there is no panel to compare with.")
         else:
-            kind = EVIDENCE if row["difference_low"] > 0 else CLEAR
-            yield _finding(
-                kind,
-                f"{what}, {row['difference']:.1f} beyond the panel "
-                f"(95 %: {row['difference_low']:.1f} to {row['difference_high']:.1f}).",
+            kind, words = _beyond(
+                row["difference"], row["difference_low"], row["difference_high"], row["difference_p"]
             )
+            yield _finding(kind, f"{what}; beyond the panel {words}.")
 
 
 def _perturbation(audit: dict[str, Any]) -> Iterator[dict[str, str]]:
@@ -100,6 +111,10 @@ def _perturbation(audit: dict[str, Any]) -> Iterator[dict[str, str]]:
                 EVIDENCE, f"On {entry['benchmark']} it falls further than the panel under {names}."
             )
         else:
+            most = max(rows, key=lambda row: row["difference"])
             yield _finding(
-                CLEAR, f"None of {len(rows)} rewrites of {entry['benchmark']} hurts it more than the panel."
+                CLEAR,
+                f"None of {len(rows)} rewrites of {entry['benchmark']} is shown to hurt it more than the "
+                f"panel; the largest difference is {most['difference']:.1f} points ({most['name']}, "
+                f"p = {most['difference_p']:.2g} by itself).",
             )

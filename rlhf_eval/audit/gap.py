@@ -1,16 +1,34 @@
 """The gap between a public benchmark and a private one, against that of reward models with open data.
 
-The two sets may differ in difficulty, for every reward model alike; so a gap by itself says little, and one
-that is wider than the panel's says that the public set was known.
+The two sets may differ in difficulty, for every reward model alike; so a gap by itself says little. One that
+is wider than the panel's says that something about the public set favours this reward model: that it was
+known, or that it is easier for this one in particular.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 LEVEL = 0.95
 DRAWS = 4000
+
+
+@dataclass(frozen=True)
+class Credits:
+    """A benchmark as several reward models did on it.
+
+    Attributes:
+        name: of the benchmark.
+        right: credits by reward model, shape (items,) each.
+        weight: weight of each item in the benchmark's number, shape (items,), with sum 1.
+        prompts: per item, what tells prompts apart.
+    """
+
+    name: str
+    right: Mapping[str, np.ndarray]
+    weight: np.ndarray
+    prompts: Sequence[Hashable]
 
 
 @dataclass(frozen=True)
@@ -37,36 +55,18 @@ class Gap:
     p: float | None = None
 
 
-def public_private_gap(
-    names: tuple[str, str],
-    public: Mapping[str, np.ndarray],
-    private: Mapping[str, np.ndarray],
-    audited: str,
-    panel: Sequence[str],
-) -> Gap:
+def public_private_gap(public: Credits, private: Credits, audited: str, panel: Sequence[str]) -> Gap:
     """The gap of one reward model, and how much wider it is than the panel's.
 
-    Items are drawn with replacement from either set, the same ones for all reward models.
-
-    Args:
-        names: of the public and the private benchmark.
-        public, private: credits by reward model, shape (items,) each.
+    Prompts are drawn with replacement from either set, with all their items, for all reward models together.
     """
     rng = np.random.default_rng(0)
-
-    def means(credits: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Means of the audited model and of each of the panel in percent, shape (1 + draws, models)."""
-        credit_IM = np.column_stack([credits[name] for name in (audited, *panel)])
-        n = len(credit_IM)
-        times_BI = rng.multinomial(n, np.full(n, 1 / n), size=DRAWS)
-        return 100 * np.vstack([credit_IM.mean(axis=0), times_BI @ credit_IM / n])
-
-    public_BM, private_BM = means(public), means(private)
+    public_BM, private_BM = (_means(part, (audited, *panel), rng) for part in (public, private))
     gap_BM = public_BM - private_BM
     low, high = _interval(gap_BM[1:, 0])
     own = (
-        names[0],
-        names[1],
+        public.name,
+        private.name,
         float(public_BM[0, 0]),
         float(private_BM[0, 0]),
         float(gap_BM[0, 0]),
@@ -76,14 +76,28 @@ def public_private_gap(
     if not panel:
         return Gap(*own)
     difference_B = gap_BM[:, 0] - gap_BM[:, 1:].mean(axis=1)
-    tail = min(np.mean(difference_B[1:] <= 0), np.mean(difference_B[1:] >= 0))
+    tail = min(int((difference_B[1:] <= 0).sum()), int((difference_B[1:] >= 0).sum()))
     return Gap(
         *own,
         float(gap_BM[0, 1:].mean()),
         float(difference_B[0]),
         *_interval(difference_B[1:]),
-        float(min(1.0, max(2 * tail, 1 / DRAWS))),
+        min(1.0, 2 * (tail + 1) / (DRAWS + 1)),
     )
+
+
+def _means(part: Credits, models: Sequence[str], rng: np.random.Generator) -> np.ndarray:
+    """Accuracy of every model in percent, as it is and in every draw, shape (1 + draws, models)."""
+    number: dict[Hashable, int] = {}
+    cluster_I = np.array([number.setdefault(prompt, len(number)) for prompt in part.prompts])
+    clusters = len(number)
+    right_IM = np.column_stack([part.right[name] for name in models])
+    sums_CM = np.zeros((clusters, len(models)))
+    np.add.at(sums_CM, cluster_I, part.weight[:, None] * right_IM)
+    weights_C = np.bincount(cluster_I, weights=part.weight, minlength=clusters)
+    times_BC = rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=DRAWS)
+    drawn = (times_BC @ sums_CM) / np.maximum(times_BC @ weights_C, 1e-12)[:, None]
+    return 100 * np.vstack([sums_CM.sum(axis=0) / weights_C.sum(), drawn])
 
 
 def _interval(draws: np.ndarray) -> tuple[float, float]:

@@ -1,16 +1,19 @@
 """An index of the word n-grams of some texts, and a fast search of other texts for them.
 
-Words are the runs of letters, digits and underscores in the lower-cased text; punctuation and spacing do not
-count. A Chinese or Japanese character is a word by itself.
+Words are the runs of letters, digits and underscores in the lower-cased text, in Unicode's normal form NFKC;
+punctuation and spacing do not count. A Chinese or Japanese character is a word by itself. Other scripts
+without spaces (Thai, Khmer) are split at their combining marks, the same way in every text.
 """
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+")
+EXACT = re.compile(WORD.pattern + r"|[^\w\s.,;:!?'\"`’‘“”…。，、]")
 FACTOR = np.uint64(0x9E3779B97F4A7C15)
 """An odd number whose powers mix the word numbers of an n-gram into 64 bits."""
 BITS = 27
@@ -18,7 +21,15 @@ BITS = 27
 
 def words_of(text: str) -> list[str]:
     """The words of a text."""
-    return WORD.findall(text.lower())
+    return WORD.findall(_normal(text))
+
+
+def exact_form(text: str) -> str:
+    """What two texts have in common that are the same but for case, spacing and sentence punctuation.
+
+    Other signs count, unlike in words: `3 + 2` is not `3 - 2`.
+    """
+    return " ".join(EXACT.findall(_normal(text)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,36 +37,43 @@ class Hits:
     """Where a searched stretch of words meets the index.
 
     Attributes:
-        here: places in the searched words, shape (hits,).
-        there: places in the index's words, shape (hits,).
+        here: places in the searched words, each at most once but for colliding hashes; shape (hits,).
+        grams: numbers of the n-grams that stand there, shape (hits,).
     """
 
     here: np.ndarray
-    there: np.ndarray
+    grams: np.ndarray
 
 
 class NgramIndex:
-    """The n-grams of `texts` for one n.
+    """The different n-grams of some texts for one n, numbered from 0 on.
 
     Args:
         tokens: word numbers of all texts, one after the other with a 0 after each, shape (words,).
         n: words in an n-gram.
-        groups: of every word, the number of the text's item, shape (words,).
-        most_groups: n-grams of more items than this are common phrases of the benchmark and are left out.
+        groups: of every word, the number of the group its text belongs to, shape (words,).
+        most_groups: n-grams of more groups than this are common phrases and are left out.
     """
 
     def __init__(self, tokens: np.ndarray, n: int, groups: np.ndarray, most_groups: int) -> None:
         self.tokens = tokens
         self.n = n
         hashes, whole = _hashes(tokens, n)
-        place = np.flatnonzero(whole)
-        order = np.argsort(hashes[place], kind="stable")
-        place = place[order]
-        keys = hashes[place]
-        common = _in_many_groups(keys, groups[place], most_groups)
-        self.common = len(np.unique(keys[common]))
-        self.places = place[~common]
-        self.keys = keys[~common]
+        places = np.flatnonzero(whole)
+        places = places[np.argsort(hashes[places], kind="stable")]
+        first = self._first_alike(hashes[places], places)
+        samples, gram = np.unique(first, return_inverse=True)
+        count = groups.max(initial=0) + 1
+        pairs = np.unique(gram * count + groups[places])
+        common = np.bincount(pairs // count, minlength=len(samples)) > most_groups
+        self.common = int(common.sum())
+        self.samples = places[samples[~common]]
+        self.keys = hashes[self.samples]
+        kept = ~common[gram]
+        gram = (np.cumsum(~common) - 1)[gram[kept]]
+        order = np.argsort(gram, kind="stable")
+        self.places = places[kept][order]
+        self.starts = np.searchsorted(gram[order], np.arange(len(self.samples) + 1))
         self.bitmap = np.zeros(1 << BITS >> 3, dtype=np.uint8)
         slots = (self.keys >> np.uint64(64 - BITS)).astype(np.int64)
         np.bitwise_or.at(self.bitmap, slots >> 3, (1 << (slots & 7)).astype(np.uint8))
@@ -67,13 +85,26 @@ class NgramIndex:
         likely = np.flatnonzero(whole & ((self.bitmap[slots >> 3] >> (slots & 7).astype(np.uint8)) & 1 > 0))
         first = np.searchsorted(self.keys, hashes[likely], side="left")
         after = np.searchsorted(self.keys, hashes[likely], side="right")
-        counts = after - first
-        here = np.repeat(likely, counts)
-        offsets = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        there = self.places[np.repeat(first, counts) + offsets]
-        span = np.arange(self.n)
-        same = (tokens[here[:, None] + span] == self.tokens[there[:, None] + span]).all(axis=1)
-        return Hits(here[same], there[same])
+        which, grams = _spread(first, after)
+        here = likely[which]
+        same = _alike(tokens, here, self.tokens, self.samples[grams], self.n)
+        return Hits(here[same], grams[same])
+
+    def places_of(self, grams: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """All places of some n-grams in the index's words, and which of `grams` each is; shape (places,)."""
+        which, slots = _spread(self.starts[grams], self.starts[grams + 1])
+        return self.places[slots], which
+
+    def _first_alike(self, keys: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """For every place, by sorted hash, the first one that has the same words; shape (places,)."""
+        first = np.zeros(len(places), dtype=np.int64)
+        left = np.arange(len(places))
+        while len(left):  # a second time only where hashes collide
+            heads = left[np.searchsorted(keys[left], keys[left], side="left")]
+            same = _alike(self.tokens, places[left], self.tokens, places[heads], self.n)
+            first[left[same]] = heads[same]
+            left = left[~same]
+        return first
 
 
 def numbered(texts: Sequence[Sequence[str]], numbers: dict[str, int], grow: bool) -> np.ndarray:
@@ -91,8 +122,12 @@ def numbered(texts: Sequence[Sequence[str]], numbers: dict[str, int], grow: bool
     return np.array(flat, dtype=np.int64)
 
 
+def _normal(text: str) -> str:
+    return (text if text.isascii() else unicodedata.normalize("NFKC", text)).lower()
+
+
 def _hashes(tokens: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Hash of the n-gram at every place, and whether it has n known words; shape (words,) each."""
+    """Hash of the n-gram at every place, and whether it has n known words; shape (words - n + 1,) each."""
     size = len(tokens) - n + 1
     if size <= 0:
         return np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=bool)
@@ -105,10 +140,16 @@ def _hashes(tokens: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
     return hashes, unknown[n:] == unknown[:size]
 
 
-def _in_many_groups(keys: np.ndarray, groups: np.ndarray, most: int) -> np.ndarray:
-    """Whether a sorted key stands in more than `most` different groups, shape (keys,)."""
-    if not len(keys):
-        return np.zeros(0, dtype=bool)
-    _, inverse = np.unique(keys, return_inverse=True)
-    pairs = np.unique(np.column_stack([inverse, groups]), axis=0)
-    return np.bincount(pairs[:, 0])[inverse] > most
+def _alike(a: np.ndarray, at_a: np.ndarray, b: np.ndarray, at_b: np.ndarray, n: int) -> np.ndarray:
+    """Whether n words from `at_a` on are those from `at_b` on, shape (places,)."""
+    same = np.ones(len(at_a), dtype=bool)
+    for step in range(n):
+        same &= a[at_a + step] == b[at_b + step]
+    return same
+
+
+def _spread(first: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """All numbers of the ranges [first, after), one range after the other, and the range each is of."""
+    counts = after - first
+    which = np.repeat(np.arange(len(first)), counts)
+    return which, np.arange(len(which)) + (first - np.cumsum(counts) + counts)[which]

@@ -1,5 +1,6 @@
 """What is known of a reward model, and so what of its numbers can be checked by anybody."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rlhf_eval.config.reward_schema import ModelCard, RewardModelConfig
@@ -22,18 +23,24 @@ class Fact:
     consequence: str
 
 
-def openness_card(config: RewardModelConfig) -> list[Fact]:
-    """Weights, data, code, recipe and licence of a reward model, each with what follows for an audit."""
+def openness_card(config: RewardModelConfig, searched: Sequence[str] = ()) -> list[Fact]:
+    """Weights, data, code, recipe and licence of a reward model, each with what follows for an audit.
+
+    Args:
+        searched: sources that this audit has searched for overlap.
+    """
     card = config.card
     return [
         Fact(
             "weights",
             WORDS[card.open_weights],
-            "scores can be reproduced, on private sets too"
-            if card.open_weights
-            else "scores cannot be reproduced, and a private set would have to be sent to the owner",
+            {
+                True: "scores can be reproduced, on private sets too",
+                False: "scores cannot be reproduced, and a private set would have to be sent to the owner",
+                None: "whether others can reproduce its scores is not known",
+            }[card.open_weights],
         ),
-        Fact("training data", WORDS[card.open_data], _data(card)),
+        Fact("training data", WORDS[card.open_data], _data(card, searched)),
         Fact(
             "training code",
             WORDS[card.open_code],
@@ -63,8 +70,11 @@ def openness_card(config: RewardModelConfig) -> list[Fact]:
     ]
 
 
-def _data(card: ModelCard) -> str:
+def _data(card: ModelCard, searched: Sequence[str]) -> str:
     names = f" ({', '.join(card.training_data)})" if card.training_data else ""
+    if searched:
+        whole = "all of its data" if card.open_data else "whether these are all of its data is not known"
+        return f"overlap was tested in {', '.join(searched)}: {whole}{names}"
     if card.training_sources:
         return f"overlap with benchmarks can be tested{names}"
     if card.open_data:

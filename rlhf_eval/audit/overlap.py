@@ -3,36 +3,45 @@
 The benchmarks' texts are indexed, the corpus is streamed past the index once, and every match is compared
 word by word; memory depends on the benchmarks alone. Methods:
 
-- *exact prompt*: the prompt's last turn equals a passage of the corpus, whatever case, spacing, punctuation;
-- *exact prompt and response*: and one of the responses stands in the same document;
+- *exact prompt*: a document has the prompt as a passage, or each of its user turns as one, whatever case,
+  spacing and sentence punctuation (`ngrams.exact_form`);
+- *exact prompt and response*: and one of the responses as well;
 - *n-gram*: prompt or a response shares any n words in a row with a passage (n = 13 in Brown et al. 2020,
   arXiv:2005.14165, appendix C);
 - *8-gram share*: at least half the words of the prompt, or of a response, lie in 8 words in a row that are
-  matched (as a share of tokens in Touvron et al. 2023, arXiv:2307.09288, section A.6).
+  matched (8-grams as in Chowdhery et al. 2022, arXiv:2204.02311, section 8; the share of an item's tokens as
+  in Touvron et al. 2023, arXiv:2307.09288, section A.6).
 
-N-grams that stand in many items of a benchmark are its common phrases and no evidence; they are left out.
+A text of fewer than n words has no n-gram and is compared as a whole only. A response by itself is never an
+exact match: "Yes." stands everywhere, and a long one is told by its share.
+
+N-grams that stand under many prompts of a benchmark are common phrases and no evidence; they are left out.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby, islice
 
 import numpy as np
 
-from rlhf_eval.audit.corpus import Document, corpus_files, documents
-from rlhf_eval.audit.ngrams import NgramIndex, numbered, words_of
+from rlhf_eval.audit.corpus import batches, corpus_files, documents
+from rlhf_eval.audit.ngrams import NgramIndex, exact_form, numbered, words_of
 from rlhf_eval.benchmarks.items import Item
+from rlhf_eval.benchmarks.statistics import prompts_of
 from rlhf_eval.errors import ConfigError
 from rlhf_eval.progress import Progress
 
+PROMPT = "prompt"
 EXACT_PROMPT, EXACT_BOTH, SHARE = "exact prompt", "exact prompt and response", "8-gram share"
 SHARE_N = 8
 SHARE_LIMIT = 0.5
 LEAST_N, MOST_N = 7, 13
 COMMON_SHARE, COMMON_LEAST = 0.01, 5
-"""N-grams of more than this share of all items, and of more than this number, are common phrases."""
-BATCH_WORDS = 400_000
+"""N-grams under more than this share of all prompts, and under more than this number, are common phrases."""
 MATCHES_KEPT = 3
 """Places kept for each text and method."""
+CANARIES_KEPT = 100
+"""Places kept of canaries: a corpus may hold one in every row."""
 EXCERPT = 200
 
 
@@ -77,25 +86,27 @@ class Match:
     text: str
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class Overlap:
     """What a search found. Items are given by their ids.
 
     Attributes:
+        documents, passages, words: how many were read.
         flagged: method → ids; every method that was used is in it.
         shares: id → share of matched words of its prompt, and the highest of its responses'.
         matches: some places of each.
         common: number of n-grams left out as common phrases.
-        canaries: places of the canaries that were looked for.
+        canaries: places of the canaries that were looked for, at most `CANARIES_KEPT`.
     """
 
-    documents: int = 0
-    words: int = 0
-    flagged: dict[str, set[str]] = field(default_factory=dict)
-    shares: dict[str, tuple[float, float]] = field(default_factory=dict)
-    matches: list[Match] = field(default_factory=list)
-    common: int = 0
-    canaries: list[str] = field(default_factory=list)
+    documents: int
+    passages: int
+    words: int
+    flagged: dict[str, set[str]]
+    shares: dict[str, tuple[float, float]]
+    matches: list[Match]
+    common: int
+    canaries: list[str]
 
 
 def find_overlap(
@@ -119,145 +130,168 @@ def find_overlap(
     """
     if not LEAST_N <= n <= MOST_N:
         raise ConfigError(f"{n} words make no n-gram here.", f"Choose {LEAST_N} to {MOST_N}.")
-    searches = {name: _Search(items, n, (canaries or {}).get(name, ())) for name, items in sets.items()}
+    numbers: dict[str, int] = {}
+    searches = {
+        name: _Search(items, n, numbers, (canaries or {}).get(name, ())) for name, items in sets.items()
+    }
     files = [file for source in sources for file in corpus_files(source)]
+    sizes = [max(file.stat().st_size, 1) for file in files]
     for number, file in enumerate(files):
-        for batch, done in _batches(documents(file)):
+        for batch, done in batches(documents(file)):
             passages = [
                 _Passage(place, f"{document.place}, {name}", text, words_of(text))
                 for place, document in enumerate(batch)
                 for name, text in document.passages
             ]
+            tokens = numbered([passage.words for passage in passages], numbers, grow=False)
             for search in searches.values():
-                search.read(len(batch), passages)
-            progress.advance(int(1000 * (number + done)), 1000 * len(files))
+                search.read(len(batch), passages, tokens)
+            read = sum(sizes[:number]) + done * sizes[number]
+            progress.advance(int(1000 * read / sum(sizes)), 1000)
     return {name: search.result() for name, search in searches.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Exact:
+    """What the exact methods compare of an item, as `exact_form` gives it.
+
+    Attributes:
+        whole: all turns of the prompt.
+        turns: those of the user.
+        keys: words of which a document has at least one, if it has the prompt.
+    """
+
+    whole: str
+    turns: tuple[str, ...]
+    responses: frozenset[str]
+    keys: frozenset[str]
+
+    @classmethod
+    def of(cls, item: Item) -> "_Exact":
+        everything = " ".join(message.content for message in item.prompt.messages)
+        asked = [message.content for message in item.prompt.messages if message.role == "user"]
+        # The longest turn, since short ones ("Go on.") are in many items and documents.
+        keys = {" ".join(words_of(text)) for text in (everything, max(asked, key=len, default=""))}
+        turns = tuple(turn for turn in map(exact_form, asked) if turn)
+        responses = frozenset(map(exact_form, item.completions)) - {""}
+        return cls(exact_form(everything), turns, responses, frozenset(keys - {""}))
+
+    def prompt_in(self, found: Mapping[str, _Passage]) -> _Passage | None:
+        """A passage of the prompt, if a document with these passages has it all."""
+        if self.whole in found:
+            return found[self.whole]
+        has_all = bool(self.turns) and all(turn in found for turn in self.turns)
+        return found[max(self.turns, key=len)] if has_all else None
 
 
 class _Search:
     """The index of a benchmark's texts, and what has been found so far."""
 
-    def __init__(self, items: Sequence[Item], n: int, canaries: Sequence[str]) -> None:
+    def __init__(
+        self, items: Sequence[Item], n: int, numbers: dict[str, int], canaries: Sequence[str]
+    ) -> None:
         self.items = items
         self.canaries = canaries
         self.texts = [text for number, item in enumerate(items) for text in _texts(number, item)]
-        counts = [1 + len(item.completions) for item in items]
-        self.first_text = np.cumsum([0, *counts[:-1]]).tolist()
-        self.numbers: dict[str, int] = {}
-        tokens = numbered([text.words for text in self.texts], self.numbers, grow=True)
+        tokens = numbered([text.words for text in self.texts], numbers, grow=True)
         sizes = np.array([len(text.words) + 1 for text in self.texts])
         self.starts = np.cumsum(sizes) - sizes
         self.text_of = np.repeat(np.arange(len(self.texts)), sizes)
-        groups = np.array([text.item for text in self.texts])[self.text_of]
-        most = max(COMMON_LEAST, int(COMMON_SHARE * len(items)))
+        # By prompt: what stands in all items of one prompt is that prompt, and no common phrase.
+        prompts: dict[Hashable, int] = {}
+        prompt_of = [prompts.setdefault(prompt, len(prompts)) for prompt in prompts_of(items)]
+        groups = np.array([prompt_of[text.item] for text in self.texts])[self.text_of]
+        most = max(COMMON_LEAST, int(COMMON_SHARE * len(prompts)))
         self.any, self.share = NgramIndex(tokens, n, groups, most), NgramIndex(tokens, SHARE_N, groups, most)
-        self.covered = np.zeros(len(tokens), dtype=bool)
-        self.exact: dict[str, list[int]] = {}
-        for number, text in enumerate(self.texts):
-            self.exact.setdefault(" ".join(text.words), []).append(number)
-        for number, item in enumerate(items):
-            instruction = " ".join(words_of(item.prompt.instruction))
-            places = self.exact.setdefault(instruction, [])
-            if self.first_text[number] not in places:
-                places.append(self.first_text[number])
-        self.exact.pop("", None)
+        self.shared = np.zeros(len(self.share.samples), dtype=bool)
+        self.exact = [_Exact.of(item) for item in items]
+        self.by_key: dict[str, list[int]] = {}
+        for number, exact in enumerate(self.exact):
+            for key in exact.keys:
+                self.by_key.setdefault(key, []).append(number)
         self.any_name = f"{n}-gram"
-        self.kept: dict[tuple[int, str], int] = {}
-        self.found = Overlap(
-            flagged={name: set() for name in (EXACT_PROMPT, EXACT_BOTH, self.any_name, SHARE)},
-            common=self.any.common + self.share.common,
-        )
+        self.documents = self.passages = self.words = 0
+        methods = (EXACT_PROMPT, EXACT_BOTH, self.any_name, SHARE)
+        self.flagged: dict[str, set[str]] = {method: set() for method in methods}
+        self.kept: dict[tuple[str, str, str], list[Match]] = {}
+        self.canary_places: list[str] = []
 
-    def read(self, documents: int, passages: Sequence[_Passage]) -> None:
-        """Search the passages of some documents."""
-        self.found.documents += documents
-        self.found.words += sum(len(passage.words) for passage in passages)
+    def read(self, documents: int, passages: Sequence[_Passage], tokens: np.ndarray) -> None:
+        """Search the passages of some documents; `tokens` are their words as `numbered` gives them."""
+        self.documents += documents
+        self.passages += len(passages)
+        self.words += len(tokens) - len(passages)
         for canary in self.canaries:
-            self.found.canaries += [passage.place for passage in passages if canary in passage.text]
-        self._exact(passages)
-        tokens = numbered([passage.words for passage in passages], self.numbers, grow=False)
+            places = (passage.place for passage in passages if canary in passage.text)
+            self.canary_places += islice(places, CANARIES_KEPT - len(self.canary_places))
+        for _, group in groupby(passages, key=lambda passage: passage.document):
+            self._exact(list(group))
         ends = np.cumsum([len(passage.words) + 1 for passage in passages])
         for index, method in ((self.any, self.any_name), (self.share, SHARE)):
             hits = index.search(tokens)
+            grams, first = np.unique(hits.grams, return_index=True)
             if index is self.share:
-                for step in range(SHARE_N):
-                    self.covered[hits.there + step] = True
-            texts, first = np.unique(self.text_of[hits.there], return_index=True)
-            for number, here in zip(texts.tolist(), hits.here[first].tolist(), strict=True):
+                self.shared[grams] = True
+            places, which = index.places_of(grams)
+            texts, at = np.unique(self.text_of[places], return_index=True)
+            for number, here in zip(texts.tolist(), hits.here[first[which[at]]].tolist(), strict=True):
+                text = self.texts[number]
                 if index is self.any:
-                    self.found.flagged[method].add(self._id(number))
-                at = int(np.searchsorted(ends, here, side="right"))
-                words = passages[at].words
-                start = here - (int(ends[at]) - len(words) - 1)
-                self._keep(number, method, passages[at].place, words[start : start + index.n])
+                    self.flagged[method].add(self.items[text.item].id)
+                at_passage = int(np.searchsorted(ends, here, side="right"))
+                passage = passages[at_passage]
+                start = here - (int(ends[at_passage]) - len(passage.words) - 1)
+                words = passage.words[start : start + index.n]
+                self._keep(text.item, method, text.part, passage.place, words)
 
     def result(self) -> Overlap:
         """Everything, when the corpus has been read."""
-        shares = [
-            float(self.covered[start : start + len(text.words)].mean()) if text.words else 0.0
-            for start, text in zip(self.starts, self.texts, strict=True)
-        ]
-        for number, item in enumerate(self.items):
-            places = self._texts_of(number)
-            prompt = shares[places[0]]
-            response = max(shares[place] for place in places[1:])
-            if max(prompt, response) > 0:
-                self.found.shares[item.id] = (prompt, response)
-            if max(prompt, response) >= SHARE_LIMIT:
-                self.found.flagged[SHARE].add(item.id)
-        self.found.matches = [
-            match
-            for match in self.found.matches
-            if match.method != SHARE or match.id in self.found.flagged[SHARE]
-        ]
-        return self.found
+        covered = np.zeros(len(self.text_of), dtype=bool)
+        places, _ = self.share.places_of(np.flatnonzero(self.shared))
+        for step in range(SHARE_N):
+            covered[places + step] = True
+        shares: dict[str, tuple[float, float]] = {}
+        for text, start in zip(self.texts, self.starts.tolist(), strict=True):
+            share = float(covered[start : start + len(text.words)].mean()) if text.words else 0.0
+            id = self.items[text.item].id
+            prompt, response = shares.get(id, (0.0, 0.0))
+            shares[id] = (share, 0.0) if text.part == PROMPT else (prompt, max(response, share))
+        self.flagged[SHARE] = {id for id, both in shares.items() if max(both) >= SHARE_LIMIT}
+        matches = [match for kept in self.kept.values() for match in kept]
+        return Overlap(
+            documents=self.documents,
+            passages=self.passages,
+            words=self.words,
+            flagged=self.flagged,
+            shares={id: both for id, both in shares.items() if max(both) > 0},
+            matches=[match for match in matches if match.id in self.flagged[match.method]],
+            common=self.any.common + self.share.common,
+            canaries=self.canary_places,
+        )
 
-    def _exact(self, passages: Sequence[_Passage]) -> None:
-        parts: dict[tuple[int, int], set[str]] = {}
-        for passage in passages:
-            for number in self.exact.get(" ".join(passage.words), ()):
-                text = self.texts[number]
-                parts.setdefault((passage.document, text.item), set()).add(text.part.split()[0])
-                if text.part == "prompt":
-                    self.found.flagged[EXACT_PROMPT].add(self._id(number))
-                    self._keep(number, EXACT_PROMPT, passage.place, passage.words)
-        both = (item for (_, item), found in parts.items() if len(found) == 2)
-        self.found.flagged[EXACT_BOTH].update(self.items[item].id for item in both)
+    def _exact(self, document: Sequence[_Passage]) -> None:
+        keys = [" ".join(passage.words) for passage in document]
+        likely = {number for key in keys for number in self.by_key.get(key, ())}
+        if not likely:
+            return
+        found = {exact_form(passage.text): passage for passage in document}
+        for number in sorted(likely):
+            exact = self.exact[number]
+            if passage := exact.prompt_in(found):
+                self.flagged[EXACT_PROMPT].add(self.items[number].id)
+                self._keep(number, EXACT_PROMPT, PROMPT, passage.place, passage.words)
+                if exact.responses & found.keys():
+                    self.flagged[EXACT_BOTH].add(self.items[number].id)
 
-    def _keep(self, number: int, method: str, place: str, words: Sequence[str]) -> None:
-        kept = self.kept.get((number, method), 0)
-        if kept < MATCHES_KEPT:
-            self.kept[number, method] = kept + 1
-            text = " ".join(words)[:EXCERPT]
-            self.found.matches.append(Match(self._id(number), method, self.texts[number].part, place, text))
-
-    def _id(self, number: int) -> str:
-        return self.items[self.texts[number].item].id
-
-    def _texts_of(self, item: int) -> range:
-        """Numbers of an item's texts: its prompt, then its responses."""
-        first = self.first_text[item]
-        return range(first, first + 1 + len(self.items[item].completions))
+    def _keep(self, item: int, method: str, part: str, place: str, words: Sequence[str]) -> None:
+        id = self.items[item].id
+        kept = self.kept.setdefault((id, method, part), [])
+        if len(kept) < MATCHES_KEPT:
+            kept.append(Match(id, method, part, place, " ".join(words)[:EXCERPT]))
 
 
 def _texts(number: int, item: Item) -> Iterator[Text]:
     prompt = [word for message in item.prompt.messages for word in words_of(message.content)]
-    yield Text(number, "prompt", prompt)
+    yield Text(number, PROMPT, prompt)
     for place, completion in enumerate(item.completions, 1):
         yield Text(number, f"response {place}", words_of(completion))
-
-
-def _batches(stream: Iterable[Document]) -> Iterator[tuple[list[Document], float]]:
-    """Documents by about `BATCH_WORDS` words (counted as six characters each), with the share read."""
-    batch: list[Document] = []
-    size = 0
-    done = 0.0
-    for document in stream:
-        batch.append(document)
-        size += sum(len(text) for _, text in document.passages) // 6
-        done = document.done
-        if size >= BATCH_WORDS:
-            yield batch, done
-            batch, size = [], 0
-    if batch:
-        yield batch, done

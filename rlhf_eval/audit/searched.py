@@ -64,7 +64,9 @@ def _row(benchmark: Loaded, measured: Measured, found: Overlap, sources: Sequenc
 def _method(name: str, flagged: set[str], measured: Measured) -> dict[str, Any]:
     """One line of the table: how many items, and the number without them."""
     items = measured.benchmark.items
+    weight = measured.summary.weight
     left = [place for place, item in enumerate(items) if item.id not in flagged]
+    found = np.array([item.id in flagged for item in items])
     row = {
         "method": name,
         "flagged": len(flagged),
@@ -76,12 +78,12 @@ def _method(name: str, flagged: set[str], measured: Measured) -> dict[str, Any]:
         "high": None,
         "accuracy_of_flagged": None,
     }
-    if left:
+    if weight[left].sum() > 0:
         rest = measured.benchmark.kind.summarise(
             [items[place] for place in left], [measured.scores[place] for place in left]
         )
         row |= {"accuracy_without": rest.accuracy, "low": rest.low, "high": rest.high}
-    if flagged:
-        right = [r for item, r in zip(items, measured.summary.right, strict=True) if item.id in flagged]
-        row |= {"accuracy_of_flagged": 100 * float(np.mean(right))}
+    if weight[found].sum() > 0:
+        right = float(weight[found] @ measured.summary.right[found] / weight[found].sum())
+        row |= {"accuracy_of_flagged": 100 * right}
     return row

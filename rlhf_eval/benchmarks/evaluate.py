@@ -9,9 +9,11 @@ import numpy as np
 
 from rlhf_eval.benchmarks.items import Benchmark, Item, Scores, Summary
 from rlhf_eval.benchmarks.kinds import KINDS
-from rlhf_eval.benchmarks.loading import version_warning
+from rlhf_eval.benchmarks.loading import unpinned_note, version_warning
 from rlhf_eval.benchmarks.private import refuse_remote, salted_key
 from rlhf_eval.config.benchmark_schema import BenchmarkConfig
+from rlhf_eval.config.reward_schema import RewardModelConfig
+from rlhf_eval.errors import StageError
 from rlhf_eval.files import write_json, write_jsonl
 from rlhf_eval.records import Comparison
 from rlhf_eval.rewards.interface import RewardModel
@@ -88,12 +90,15 @@ def load_benchmark(config: BenchmarkConfig) -> Loaded:
     kind: Benchmark = KINDS.get(config.kind)
     items = kind.load(config.data)
     warning = version_warning(config.name, items, kind.versions)
-    return Loaded(config, kind, items, (warning,) if warning else ())
+    return Loaded(config, kind, items, tuple(filter(None, (warning, unpinned_note(config)))))
 
 
 def measure(benchmark: Loaded, scores: Scores, *notes: str) -> Measured:
-    """The benchmark's number from the scores of its items."""
+    """The benchmark's number from the scores of its items; those without a valid score count as wrong."""
     summary = benchmark.kind.summarise(benchmark.items, scores)
+    invalid = sum(not np.isfinite(score).all() for score in scores)
+    if invalid:
+        notes = (*notes, f"{invalid} items without a valid score count as wrong")
     return Measured(benchmark, scores, summary, (*benchmark.notes, *notes))
 
 
@@ -102,19 +107,32 @@ def evaluate(reward_model: StoredRewardModel, benchmarks: Sequence[Loaded]) -> l
 
     Raises:
         ConfigError: a private set and a reward model behind an address.
+        StageError: too many items have no valid score.
     """
-    models = {benchmark.config.name: model_for(benchmark, reward_model) for benchmark in benchmarks}
+    models = [model_for(benchmark, reward_model) for benchmark in benchmarks]
     public = [item for b in benchmarks if not b.config.private for item in b.items]
     if not reward_model.only_compares:  # one pass, so that batches are full
         reward_model.score([item.prompt.answered(text) for item in public for text in item.completions])
-    return [
-        measure(
-            benchmark,
-            score_items(models[benchmark.config.name], benchmark.items, benchmark.kind.both_orders),
-            *_adaptations(reward_model, benchmark),
+    found = []
+    for benchmark, model in zip(benchmarks, models, strict=True):
+        scores = score_items(model, benchmark.items, benchmark.kind.both_orders)
+        _require_valid(reward_model.config, benchmark, scores)
+        found.append(measure(benchmark, scores, *_adaptations(reward_model, benchmark)))
+    return found
+
+
+def _require_valid(config: RewardModelConfig, benchmark: Loaded, scores: Scores) -> None:
+    """Raises StageError if items without a valid score are more than `max_invalid_share`: the number would
+    tell of a server or of a limit, and not of the reward model."""
+    count = sum(not np.isfinite(score).all() for score in scores)
+    share = count / len(scores)
+    if share > config.max_invalid_share or count == len(scores):
+        raise StageError(
+            f"Reward model '{config.name}' gave no valid score for {count} of {len(scores)} items of "
+            f"'{benchmark.config.name}' ({share:.0%}; allowed are {config.max_invalid_share:.0%}).",
+            "See that its server runs or raise reward_model.max_length, then give the same command again; or "
+            "raise reward_model.max_invalid_share.",
         )
-        for benchmark in benchmarks
-    ]
 
 
 def model_for(benchmark: Loaded, reward_model: StoredRewardModel) -> StoredRewardModel:

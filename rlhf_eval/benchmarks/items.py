@@ -39,10 +39,12 @@ class Summary:
     Attributes:
         accuracy: the official aggregate.
         low, high: its 95 % interval.
-        n: number of items.
+        n: number of items that the accuracy is made of.
         subsets: accuracy of each named part.
         metrics: further published numbers, by a name that says which and in what unit.
         right: per item, the credit that `accuracy` is made of; within [0, 1] but for RewardBench 2's Ties.
+        weight: per item, its share of `accuracy`, which is Σ weight × right; 0 for items that do not count,
+            such as tied votes.
     """
 
     accuracy: float
@@ -52,6 +54,7 @@ class Summary:
     subsets: dict[str, float]
     metrics: dict[str, float]
     right: np.ndarray
+    weight: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,11 +52,13 @@ def _items(data: Mapping[str, str]) -> Iterator[tuple[str, Item]]:
 def summarise(items: Sequence[Item], scores: Scores) -> Summary:
     """Official: the share of all pairs (micro). `macro`, which some papers print, is in the metrics."""
     right = np.array([right_wins(item, score) for item, score in zip(items, scores, strict=True)])
-    accuracy, low, high = weighted_accuracy(right, ["all"] * len(items), {"all": 1.0}, prompts_of(items))
+    accuracy, low, high, weight = weighted_accuracy(
+        right, ["all"] * len(items), {"all": 1.0}, prompts_of(items)
+    )
     found = accuracy_by_subset(right, [item.subset for item in items])
     subsets = {name: found[name] for name in CATEGORIES.values() if name in found}
     metrics = {"macro accuracy over categories, %": float(np.mean(list(subsets.values())))}
-    return Summary(accuracy, low, high, len(items), subsets, metrics, right)
+    return Summary(accuracy, low, high, len(items), subsets, metrics, right, weight)
 
 
 JUDGEBENCH = Benchmark(

@@ -1,5 +1,6 @@
 """What the readers of all published formats share: complete rows, unique ids, a hash of the content."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from rlhf_eval.benchmarks.items import Item, Version
 from rlhf_eval.config.benchmark_schema import BenchmarkConfig
 from rlhf_eval.errors import DataError
 from rlhf_eval.files import sha256_json
-from rlhf_eval.records import as_json
+from rlhf_eval.records import Conversation, as_json, as_messages
 from rlhf_eval.sources import HUB, read_rows
 
 
@@ -33,7 +34,8 @@ def unique(items: Iterable[tuple[str, Item]]) -> list[Item]:
     """The items, each given with its place.
 
     Raises:
-        DataError: two have the same id, one has fewer than two completions or no prompt, or there are none.
+        DataError: two have the same id, one has fewer than two completions, no prompt or something that is no
+            text, or there are none.
     """
     found: dict[str, Item] = {}
     for where, item in items:
@@ -43,10 +45,31 @@ def unique(items: Iterable[tuple[str, Item]]) -> list[Item]:
             raise DataError(
                 f"{where} ('{item.id}') has no prompt with two completions or more.", "Mend the row."
             )
+        texts = [*(message.content for message in item.prompt.messages), *item.completions, item.subset]
+        if not all(isinstance(text, str) for text in texts):
+            raise DataError(
+                f"{where} ('{item.id}') has a prompt, an answer or a subset that is no text.",
+                "Give the prompt as text or turns, and every answer as text.",
+            )
         found[item.id] = item
     if not found:
         raise DataError("The benchmark's data hold no rows.", "Check the files.")
     return list(found.values())
+
+
+def turns(content: Any, where: str) -> Conversation:
+    """A prompt given as text, or as a list of `{"role", "content"}`.
+
+    Raises:
+        DataError: it is neither.
+    """
+    try:
+        return as_messages(content)
+    except (TypeError, KeyError):
+        raise DataError(
+            f"{where}: the prompt is neither text nor a list of turns.",
+            'Give text, or turns with "role" and "content".',
+        ) from None
 
 
 def content_hash(items: Sequence[Item]) -> str:
@@ -101,6 +124,12 @@ def _places(path: Path, repository: str, file: Path, files: Sequence[Path]) -> l
         return [path] if len(files) == 1 or (own_name and path.name == file.name) else []
     flat = [path / file, path / file.name] if own_name else []
     return [path / repository / file, *flat, *([path] if len(files) == 1 else [])]
+
+
+def unpinned_note(config: BenchmarkConfig) -> str | None:
+    """That the hub may serve other data tomorrow; None if every source names a commit."""
+    loose = [s for s in config.data.values() if s.startswith(HUB) and not re.search(r"@[0-9a-f]{40}/", s)]
+    return f"not pinned to a commit: {', '.join(loose)}" if loose else None
 
 
 def version_warning(name: str, items: Sequence[Item], versions: Sequence[Version]) -> str | None:

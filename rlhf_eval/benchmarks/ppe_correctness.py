@@ -110,7 +110,7 @@ def summarise(items: Sequence[Item], scores: Scores) -> Summary:
     found = accuracy_by_subset(right_I, names.tolist())
     subsets = {name: found[name] for name in ROWS if name in found}
     weights = dict.fromkeys(subsets, 1 / len(subsets))
-    accuracy, low, high = weighted_accuracy(right_I, names.tolist(), weights, prompts_of(items))
+    accuracy, low, high, weight = weighted_accuracy(right_I, names.tolist(), weights, prompts_of(items))
     parts = np.array([item.subset for item in items])
     by_set = {name: _best_of_k(score_IA[parts == name], label_IA[parts == name]) for name in subsets}
     metrics = {
@@ -121,7 +121,7 @@ def summarise(items: Sequence[Item], scores: Scores) -> Summary:
             **{name: found[metric] for name, found in by_set.items()},
         }.items()
     }
-    return Summary(accuracy, low, high, len(items), subsets, metrics, right_I)
+    return Summary(accuracy, low, high, len(items), subsets, metrics, right_I, weight)
 
 
 def _best_of_k(score_IA: np.ndarray, label_IA: np.ndarray) -> dict[str, float]:

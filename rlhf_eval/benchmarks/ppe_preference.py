@@ -90,14 +90,14 @@ def summarise(items: Sequence[Item], scores: Scores) -> Summary:
     decided = vote != 0.5
     right = (margin * (vote - 0.5) > 0).astype(float)
     parts = ["decided" if x else "tie" for x in decided]
-    accuracy, low, high = weighted_accuracy(right, parts, {"decided": 1.0}, prompts_of(items))
+    accuracy, low, high, weight = weighted_accuracy(right, parts, {"decided": 1.0}, prompts_of(items))
     members = {
         name: decided & np.array([name in item.attributes for item in items]) for name in CATEGORIES.values()
     }
     subsets = {name: 100 * float(right[member].mean()) for name, member in members.items() if member.any()}
     preference = np.where(np.isnan(margin), 1 - vote, (np.sign(margin) + 1) / 2)
     metrics = {"votes that are no tie": float(decided.sum()), **_ranking_metrics(items, vote, preference)}
-    return Summary(accuracy, low, high, len(items), subsets, metrics, right)
+    return Summary(accuracy, low, high, int(decided.sum()), subsets, metrics, right, weight)
 
 
 @dataclass(frozen=True)

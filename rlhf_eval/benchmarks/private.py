@@ -5,8 +5,10 @@ its folder is an id, a number or a hash with that salt, from which no text can b
 row (`seal`) tells whether the file itself has got into something else.
 """
 
+import gzip
 import hashlib
 import hmac
+import html
 import json
 import os
 import secrets
@@ -20,10 +22,12 @@ from rlhf_eval.config.inputs import nested
 from rlhf_eval.config.reward_schema import RewardModelConfig
 from rlhf_eval.errors import ConfigError, DataError
 from rlhf_eval.files import read_jsonl, sha256_json, write_jsonl
+from rlhf_eval.sources import read_rows
 
 CANARY = "rlhf_eval private data, do not train on it, canary "
 SUFFIX = ".salt"
 BLOCK = 1 << 22
+LEAST_CHARACTERS = 32
 
 
 def refuse_remote(benchmark: BenchmarkConfig, reward_model: RewardModelConfig) -> None:
@@ -58,54 +62,86 @@ def seal(file: Path) -> str:
     Raises:
         DataError: the file is absent or malformed.
     """
-    rows = read_jsonl(file)
+    rows = _sealable(file)
     canary = next((row["canary"] for row in rows if "canary" in row), f"{CANARY}{secrets.token_hex(16)}")
     if any(row.get("canary") != canary for row in rows):
-        write_jsonl(file, ({"canary": canary} | row for row in rows))
-        os.chmod(file, 0o600)
+        before = os.umask(0o077)  # the file that takes its place is nobody else's from its first byte on
+        try:
+            write_jsonl(file, ({"canary": canary} | row for row in rows))
+        finally:
+            os.umask(before)
     _salt(file)
     return canary
 
 
 def canaries(benchmark: BenchmarkConfig) -> list[str]:
     """The canaries in a private set's files."""
-    files = [Path(source).expanduser() for source in benchmark.data.values()]
-    return sorted({row["canary"] for file in files for row in read_jsonl(file) if row.get("canary")})
+    rows = [row for source in benchmark.data.values() for row in read_rows(source)]
+    return sorted({row["canary"] for row in rows if row.get("canary")})
 
 
 def leaks(file: Path, places: Sequence[Path]) -> Iterator[Path]:
     """Files below `places` that hold the file's canary, or the text of one of its prompts or answers.
 
+    Texts are looked for as they are, as JSON writes them and as HTML does; `.gz` and Parquet are unpacked.
+
     Raises:
-        DataError: the file has no canary.
+        DataError: the file has no canary, or a place does not exist.
     """
-    rows = read_jsonl(file)
+    rows = _sealable(file)
     canary = next((row["canary"] for row in rows if "canary" in row), None)
     if canary is None:
         raise DataError(f"{file} has no canary.", f"Run `rlhf-eval private seal {file}` first.")
+    if absent := [place for place in places if not place.exists()]:
+        raise DataError(f"{absent[0]} does not exist, so nothing was looked for.", "Correct the place.")
     marks = {canary, *(text for row in rows for text in _texts(row))}
-    needles = [form.encode() for mark in marks for form in {mark, json.dumps(mark)[1:-1]}]
+    needles = sorted({form.encode() for mark in marks for form in _forms(mark)})
     for place in places:
         for found in [place] if place.is_file() else sorted(place.rglob("*")):
             if found.is_file() and found.resolve() != file.resolve() and _holds(found, needles):
                 yield found
 
 
+def _sealable(file: Path) -> list[dict[str, Any]]:
+    rows = read_jsonl(file)
+    if not all(isinstance(row, dict) for row in rows):
+        raise DataError(f"{file} holds lines that are no JSON objects.", "Give one object per line.")
+    return rows
+
+
 def _texts(row: dict[str, Any]) -> Iterator[str]:
     """Prompt and answers that are long enough to be nobody else's."""
     values = [value for name, value in row.items() if name in ("prompt", "chosen", "rejected")]
-    yield from (value for value in values if isinstance(value, str) and len(value) >= 32)
+    values += [turn.get("content") for value in values if isinstance(value, list) for turn in value]
+    yield from (value for value in values if isinstance(value, str) and len(value) >= LEAST_CHARACTERS)
+
+
+def _forms(text: str) -> set[str]:
+    return {text, json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1], html.escape(text)}
 
 
 def _holds(file: Path, needles: Sequence[bytes]) -> bool:
     overlap = max(map(len, needles)) - 1
     before = b""
-    with file.open("rb") as stream:
-        while block := stream.read(BLOCK):
-            if any(needle in before + block for needle in needles):
-                return True
-            before = block[-overlap:]
+    for block in _blocks(file):
+        if any(needle in before + block for needle in needles):
+            return True
+        before = (before + block)[-overlap:]
     return False
+
+
+def _blocks(file: Path) -> Iterator[bytes]:
+    """A file's bytes, unpacked; a Parquet file's rows as JSON."""
+    if file.suffix == ".parquet":
+        import pyarrow.parquet
+
+        with pyarrow.parquet.ParquetFile(file) as table:
+            for batch in table.iter_batches():
+                yield json.dumps(batch.to_pylist(), ensure_ascii=False, default=str).encode()
+        return
+    with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
+        while block := stream.read(BLOCK):
+            yield block
 
 
 def _salt(file: Path) -> bytes:

@@ -124,7 +124,7 @@ def summarise(items: Sequence[Item], scores: Scores) -> Summary:
     found = accuracy_by_subset(right, names)
     shares = _shares(found)
     weights = {name: share / len(shares) for section in shares.values() for name, share in section.items()}
-    accuracy, low, high = weighted_accuracy(right, names, weights, prompts_of(items))
+    accuracy, low, high, weight = weighted_accuracy(right, names, weights, prompts_of(items))
     parts = {
         section: sum(share * found[name] for name, share in section_shares.items())
         for section, section_shares in shares.items()
@@ -136,7 +136,7 @@ def summarise(items: Sequence[Item], scores: Scores) -> Summary:
         parts["Prior Sets"] = prior
     subsets = parts | {name: found[name] for name in (*SUBSETS, *PRIOR_SETS) if name in found}
     n = sum(name in SUBSETS for name in names)
-    return Summary(accuracy, low, high, n, subsets, metrics, right)
+    return Summary(accuracy, low, high, n, subsets, metrics, right, weight)
 
 
 def _shares(present: Collection[str]) -> dict[str, dict[str, float]]:

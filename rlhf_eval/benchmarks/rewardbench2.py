@@ -94,8 +94,8 @@ def summarise(items: Sequence[Item], scores: Scores) -> Summary:
     found = accuracy_by_subset(right, names)
     subsets = {name: found[name] for name in ROWS if name in found}
     weights = dict.fromkeys(subsets, 1 / len(subsets))
-    accuracy, low, high = weighted_accuracy(right, names, weights, _clusters(items))
-    return Summary(accuracy, low, high, len(items), subsets, {}, right)
+    accuracy, low, high, weight = weighted_accuracy(right, names, weights, _clusters(items))
+    return Summary(accuracy, low, high, len(items), subsets, {}, right, weight)
 
 
 def _best(item: Item, scores: np.ndarray) -> float:

@@ -95,7 +95,7 @@ def summarise(items: Sequence[Item], scores: Scores) -> Summary:
     matrix_RC = np.mean([wins_IRC[domains == domain].mean(axis=0) for domain in present], axis=0)
     right = wins_IRC.mean(axis=(1, 2))
     weights = dict.fromkeys(present, 1 / len(present))
-    accuracy, low, high = weighted_accuracy(right, domains.tolist(), weights, prompts_of(items))
+    accuracy, low, high, weight = weighted_accuracy(right, domains.tolist(), weights, prompts_of(items))
     found = accuracy_by_subset(right, [item.subset for item in items])
     found |= accuracy_by_subset(right, domains.tolist())
     subsets = {name: found[name] for name in (*present, *DOMAINS) if name in found}
@@ -109,7 +109,7 @@ def summarise(items: Sequence[Item], scores: Scores) -> Summary:
         for row, chosen in enumerate(STYLES)
         for column, rejected in enumerate(STYLES)
     }
-    return Summary(accuracy, low, high, len(items), subsets, metrics, right)
+    return Summary(accuracy, low, high, len(items), subsets, metrics, right, weight)
 
 
 RM_BENCH = Benchmark(

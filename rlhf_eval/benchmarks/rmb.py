@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from rlhf_eval.benchmarks.items import Benchmark, Item, Scores, Summary, Version
-from rlhf_eval.benchmarks.loading import rows_of, unique
+from rlhf_eval.benchmarks.loading import rows_of, turns, unique
 from rlhf_eval.benchmarks.statistics import accuracy_by_subset, prompts_of, weighted_accuracy
 from rlhf_eval.errors import DataError, did_you_mean
-from rlhf_eval.records import Prompt, as_messages
+from rlhf_eval.records import Prompt
 
 GOALS = ("Helpfulness", "Harmlessness")
 SCENARIOS = {
@@ -127,7 +127,7 @@ def _items(fields: Fields, source: str) -> Iterator[tuple[str, Item]]:
             raise DataError(f"{where}: scenario '{scenario}' is unknown.", did_you_mean(scenario, SCENARIOS))
         try:
             id, conversation, answers = _copied(row) if copied else _published(row, fields)
-            prompt = Prompt(str(id), as_messages(conversation))
+            prompt = Prompt(str(id), turns(conversation, where))
             texts = tuple(_text(answer) for answer in answers)
         except (KeyError, TypeError, IndexError) as error:
             raise DataError(
@@ -166,12 +166,12 @@ def summarise(items: Sequence[Item], scores: Scores) -> Summary:
     classes = ["/".join(item.subset.split("/")[:2]) for item in items]
     present = [goal for goal in GOALS if goal in goals]
     weights = dict.fromkeys(present, 1 / len(present))
-    accuracy, low, high = weighted_accuracy(right, goals, weights, prompts_of(items))
+    accuracy, low, high, weight = weighted_accuracy(right, goals, weights, prompts_of(items))
     found = accuracy_by_subset(right, goals) | accuracy_by_subset(right, classes)
     order = dict.fromkeys("/".join(scenario.split("/")[:2]) for scenario in SCENARIOS)
     subsets = {name: found[name] for name in (*GOALS, *order) if name in found}
     metrics = {"micro accuracy over all items, %": 100 * float(right.mean())}
-    return Summary(accuracy, low, high, len(items), subsets, metrics, right)
+    return Summary(accuracy, low, high, len(items), subsets, metrics, right, weight)
 
 
 def best_wins(item: Item, scores: np.ndarray) -> float:

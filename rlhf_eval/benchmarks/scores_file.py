@@ -57,6 +57,11 @@ def _scores(row: Mapping[str, Any], item: Item, where: str) -> np.ndarray:
     values = _values(row, item)
     if values is None:
         raise DataError(f"{where} has no scores in a known form.", f"Give {FORMS}.")
+    if values == []:
+        raise DataError(
+            f"{where} has other numbers of chosen and rejected scores than the item has answers.",
+            "Give one score per completion.",
+        )
     if len(values) != len(item.completions):
         raise DataError(
             f"{where} has {len(values)} scores for {len(item.completions)} completions.",
@@ -66,16 +71,21 @@ def _scores(row: Mapping[str, Any], item: Item, where: str) -> np.ndarray:
 
 
 def _values(row: Mapping[str, Any], item: Item) -> list[Any] | None:
-    """The scores in the order of the item's completions; None if the row has them in no known form."""
+    """The scores in the order of the item's completions; None if the row has them in no known form, none if
+    `chosen` and `rejected` have other lengths than the item."""
     if isinstance(row.get("scores"), list):
         return row["scores"]
     if "score_A" in row and "score_B" in row:
         return [row["score_A"], row["score_B"]]
     if "chosen" in row and "rejected" in row:
-        right, wrong = (iter(_listed(row[name])) for name in ("chosen", "rejected"))
-        return [next(right if label == 1 else wrong, "missing") for label in item.labels]
+        right, wrong = (_listed(row[name]) for name in ("chosen", "rejected"))
+        if (len(right), len(wrong)) != (item.labels.count(1.0), len(item.labels) - item.labels.count(1.0)):
+            return []
+        rights, wrongs = iter(right), iter(wrong)
+        return [next(rights if label == 1 else wrongs) for label in item.labels]
     numbered = {int(m[1]): row[m[0]] for name in row if name and (m := re.fullmatch(r"score_(\d+)", name))}
-    return [numbered[place] for place in sorted(numbered)] or None
+    whole = set(numbered) == set(range(1, len(numbered) + 1))
+    return [numbered[place] for place in sorted(numbered)] if numbered and whole else None
 
 
 def _listed(value: Any) -> list[Any]:
@@ -85,10 +95,13 @@ def _listed(value: Any) -> list[Any]:
 def _number(value: Any, where: str) -> float:
     if value is None:
         return math.nan
+    # What stands there is not shown: a file of texts given by mistake may be a private one.
     try:
         number = float(value)
     except (TypeError, ValueError):
-        raise DataError(f"{where}: '{value}' is no score.", "Give a number.") from None
+        raise DataError(f"{where}: what stands for a score is no number.", "Give numbers.") from None
+    if isinstance(value, bool):
+        raise DataError(f"{where}: true and false are no scores.", "Give numbers.")
     if not math.isfinite(number):
         raise DataError(
             f"{where}: the score is {value}.",

@@ -5,6 +5,7 @@ from collections.abc import Hashable, Mapping, Sequence
 import numpy as np
 
 from rlhf_eval.benchmarks.items import Item
+from rlhf_eval.errors import DataError
 
 LEVEL = 0.95
 DRAWS = 1000
@@ -14,8 +15,8 @@ CELLS = 4_000_000
 
 def weighted_accuracy(
     right: np.ndarray, subsets: Sequence[str], weights: Mapping[str, float], prompts: Sequence[Hashable]
-) -> tuple[float, float, float]:
-    """Σ over subsets of weight × mean credit, with its 95 % interval; all in percent.
+) -> tuple[float, float, float, np.ndarray]:
+    """Σ over subsets of weight × mean credit with its 95 % interval, in percent, and the weight of each item.
 
     One subset of whole credits and no repeated prompt gets Wilson's interval (Wilson 1927). All else gets the
     percentile bootstrap over prompts: items of one prompt are drawn together, whatever their subset, because
@@ -26,10 +27,15 @@ def weighted_accuracy(
         subsets: subset per item.
         weights: weight per subset, with sum 1; items of others do not count.
         prompts: per item, what tells prompts apart.
+
+    Raises:
+        DataError: no item counts.
     """
     names = [name for name in weights if name in set(subsets)]
     place = {name: number for number, name in enumerate(names)}
-    counted = np.array([subset in place for subset in subsets])
+    counted = np.array([subset in place for subset in subsets], dtype=bool)
+    if not counted.any():
+        raise DataError("No item of the benchmark counts for its number.", "Give more of its data.")
     right = right[counted]
     subset_I = np.array([place[s] for s in subsets if s in place])
     number: dict[Hashable, int] = {}
@@ -46,7 +52,9 @@ def weighted_accuracy(
         low, high = np.quantile(
             _draws(right, cluster_I, membership_IS) @ weight_S, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
         )
-    return 100 * estimate, 100 * float(min(low, estimate)), 100 * float(max(high, estimate))
+    weight_I = np.zeros(len(counted))
+    weight_I[counted] = (weight_S / membership_IS.sum(axis=0))[subset_I]
+    return 100 * estimate, 100 * float(min(low, estimate)), 100 * float(max(high, estimate)), weight_I
 
 
 def accuracy_by_subset(right: np.ndarray, subsets: Sequence[str]) -> dict[str, float]:

@@ -15,14 +15,16 @@ from rlhf_eval.commands.benchmarks import (
 )
 from rlhf_eval.commands.rewards import world_for
 from rlhf_eval.commands.show import print_json
+from rlhf_eval.config.schema import RunConfig
 from rlhf_eval.errors import ConfigError
+
+MOST_WORDS = 13
 
 
 def audit(options: Namespace) -> int:
     """Measure, change, search, and write `audit.json` with its page."""
     from rlhf_eval.analysis.audit_page import write_audit_page
     from rlhf_eval.audit import audit as work
-    from rlhf_eval.audit.ablation import user_ablation
     from rlhf_eval.audit.findings import findings
     from rlhf_eval.audit.openness import openness_card
     from rlhf_eval.audit.searched import overlap_rows
@@ -31,7 +33,7 @@ def audit(options: Namespace) -> int:
     from rlhf_eval.progress import progress_for_terminal
     from rlhf_eval.sources import localise
 
-    own = options.pattern and user_ablation("own", options.pattern, options.replacement, options.where)
+    own = _own_ablation(options)
     names, overrides = benchmark_names(options.overrides)
     configs = _configs(overrides, names, options)
     audited, *panel = configs
@@ -43,20 +45,21 @@ def audit(options: Namespace) -> int:
         world = world_for(config.lab, [*(c.reward_model for c in configs.values()), *chosen], progress)
         loaded = [load_benchmark(localise(item, world)) for item in chosen]
         benchmarks = [replace(item, notes=(*item.notes, *notes)) for item in loaded]
-        changes = work.planned_changes(benchmarks, own or None)
+        changes = work.planned_changes(benchmarks, own)
+        sources = [*localise(config.reward_model.card, world).training_sources, *options.training_data]
+        _check_before_scoring(benchmarks, [c.reward_model for c in configs.values()], sources, options)
         progress.stage("score", "running")
         answers = work.ask_all(
             lambda name: stored_model(configs[name], world, progress), list(configs), benchmarks, changes
         )
         progress.stage("score", "done")
-        sources = [*localise(config.reward_model.card, world).training_sources, *options.training_data]
         progress.stage("overlap", "running" if sources else "no training data to search")
         overlap = (
             overlap_rows(benchmarks, answers[audited].measured, sources, options.ngram, progress)
             if sources
             else []
         )
-    openness = openness_card(config.reward_model)
+    openness = openness_card(config.reward_model, sources)
     result: dict[str, Any] = {
         "reward_model": audited,
         "panel": panel,
@@ -76,7 +79,7 @@ def audit(options: Namespace) -> int:
         "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     result = {"findings": findings(result)} | result
-    folder = options.output or Path(config.output) / config.experiment / "audit" / audited
+    folder = options.output or _folder(config, chosen)
     write_json(folder / "audit.json", result)
     page = write_audit_page(folder)
     if options.json:
@@ -85,6 +88,45 @@ def audit(options: Namespace) -> int:
         print(f"{finding['kind']}: {finding['text']}")
     print(page)
     return 0
+
+
+def _folder(config: RunConfig, chosen: list[Any]) -> Path:
+    """Where an audit goes that was not told: one folder for each reward model and choice of benchmarks."""
+    names = "+".join(item.name for item in chosen)
+    return Path(config.output) / config.experiment / "audit" / f"{config.reward_model.name}--{names}"
+
+
+def _own_ablation(options: Namespace) -> Any:
+    """The user's artifact; None if none is named."""
+    from rlhf_eval.audit.ablation import user_ablation
+
+    if options.pattern is None:
+        if options.replacement or options.where != "both":
+            raise ConfigError(
+                "--replacement and --where say nothing without --pattern.", "Add --pattern REGEX."
+            )
+        return None
+    return user_ablation("own", options.pattern, options.replacement, options.where)
+
+
+def _check_before_scoring(
+    benchmarks: list[Any], reward_models: list[Any], sources: list[str], options: Namespace
+) -> None:
+    """Whatever can be known to fail after hours of scoring is an error now."""
+    from rlhf_eval.audit.corpus import corpus_files
+    from rlhf_eval.benchmarks.private import canaries, refuse_remote
+
+    if options.ngram > MOST_WORDS:
+        raise ConfigError(f"--ngram {options.ngram}: too many words.", f"Choose 7 to {MOST_WORDS}.")
+    if options.output and options.output.exists() and not options.output.is_dir():
+        raise ConfigError(f"--output {options.output} is a file.", "Name a folder.")
+    for source in sources:
+        corpus_files(source)
+    for benchmark in benchmarks:
+        if benchmark.config.private:
+            canaries(benchmark.config)
+        for reward_model in reward_models:
+            refuse_remote(benchmark.config, reward_model)
 
 
 def _configs(overrides: list[str], names: list[str], options: Namespace) -> dict[str, Any]:

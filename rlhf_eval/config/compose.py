@@ -172,13 +172,20 @@ def _validated(value: Any, origin: str) -> RunConfig:
 
 
 def check_names(config: RunConfig) -> RunConfig:
-    """The configuration itself, if its names can stand in a run directory's path; else ConfigError."""
+    """The configuration itself, if its names can stand in paths and benchmarks' differ; else ConfigError."""
     for path in ("experiment", "reward_model.name", "policy.name", "algorithm.name"):
         name = flat(_plain(config))[path]
         if not NAME.fullmatch(name):
             raise ConfigError(
                 f"{path}: '{name}' cannot be part of a folder name.",
                 "Use letters, digits, '_', '.', and single '-', beginning with a letter, digit or '_'.",
+            )
+    names = [benchmark.name for benchmark in config.benchmarks.values()]
+    for field, name in zip(config.benchmarks, names, strict=True):
+        if not NAME.fullmatch(name) or names.count(name) > 1:
+            raise ConfigError(
+                f"benchmarks.{field}.name: '{name}' cannot name this benchmark's files.",
+                "Give every benchmark a name of its own of letters, digits, '_', '.' and single '-'.",
             )
     return config
 

@@ -62,8 +62,14 @@ def _sources(config: RunConfig) -> Iterator[tuple[str, str]]:
     yield "prompts.alpaca_eval.reference_outputs", prompts.alpaca_eval.reference_outputs
     if prompts.alpaca_eval.difficulty:
         yield "prompts.alpaca_eval.difficulty", prompts.alpaca_eval.difficulty
+    if prompts.alpaca_eval.regulariser:
+        yield "prompts.alpaca_eval.regulariser", prompts.alpaca_eval.regulariser
     yield "prompts.arena_hard.questions", prompts.arena_hard.questions
     yield "prompts.arena_hard.baseline_answers", prompts.arena_hard.baseline_answers
+    for category, source in prompts.arena_hard.category_baseline_answers.items():
+        yield f"prompts.arena_hard.category_baseline_answers.{category}", source
+    if prompts.arena_hard.style_normalisation:
+        yield "prompts.arena_hard.style_normalisation", prompts.arena_hard.style_normalisation
     if config.judge.arena_hard_prompt:
         yield "judge.arena_hard_prompt", config.judge.arena_hard_prompt
     for root in ("reward_model", "gold_reward_model"):
@@ -95,6 +101,11 @@ def nested(field: str, reward_model: RewardModelConfig | None) -> Iterator[tuple
 
 
 def _keys(config: RunConfig) -> Iterator[tuple[str, str]]:
+    if config.generation.api_key_variable:
+        yield "generation.api_key_variable", config.generation.api_key_variable
+    for name, judge in config.second_judges.items():
+        if judge.api_key_variable:
+            yield f"second_judges.{name}.api_key_variable", judge.api_key_variable
     for field, reward_model in nested("reward_model", config.reward_model):
         if reward_model.endpoint and reward_model.endpoint.api_key_variable:
             yield f"{field}.endpoint.api_key_variable", reward_model.endpoint.api_key_variable
@@ -105,7 +116,7 @@ def _source_state(value: str) -> str:
         return BUILT
     if value.startswith("hf://"):
         return UNCHECKED
-    return FOUND if Path(value).expanduser().is_file() else MISSING
+    return FOUND if Path(value).expanduser().exists() else MISSING
 
 
 def _model_state(value: str) -> str:

@@ -12,7 +12,7 @@ in the embedded lab. A *model* is a hub name, a local folder, or `lab:<folder>`.
 from dataclasses import field
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 from pydantic.dataclasses import dataclass
 
 from rlhf_eval.config.benchmark_schema import BenchmarkConfig
@@ -85,21 +85,33 @@ class AlpacaEvalConfig:
     difficulty: str | None = None
     """Source with `instruction` (or `index` into the reference outputs) and `instruction_difficulty`; the
     length-controlled fit goes without that term where there is none."""
+    regulariser: str | None = None
+    """Source of AlpacaEval's `df_gamed.csv`. It joins the length-controlled fit only where the judge is the
+    one that it was fitted to: weighted_alpaca_eval_gpt4_turbo asked of gpt-4-1106-preview, against the
+    reference outputs of gpt4_1106_preview."""
     annotator: str = "weighted_alpaca_eval_gpt4_turbo"
-    """Which of the `alpaca-eval` package's annotator prompts asks the judge; it must be one that answers
-    with the single token m or M."""
+    """Which of the `alpaca-eval` package's annotators asks the judge, whatever model that is: one that
+    answers with a single token, or with a text that holds one verdict (such as alpaca_eval_gpt4)."""
     limit: Positive | None = None
     """Take only the first prompts; null takes all."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class ArenaHardConfig:
-    """Arena-Hard's questions with one baseline's answers."""
+    """Arena-Hard's questions with the answers of the baseline, the published one or any other policy's, such
+    as those of the policy base (`stages/generate/arena_hard.jsonl` of its run)."""
 
     questions: str
     """Source in Arena-Hard's format: `uid`, `prompt`, `category`."""
     baseline_answers: str
-    """Source in Arena-Hard's format: `uid`, `messages` with the assistant's turn last, `model`."""
+    """Source in Arena-Hard's format: `uid`, `messages` with the assistant's turn last, `model`; or a run's
+    own answers: `prompt_id`, `text`."""
+    category_baseline_answers: dict[str, str] = field(default_factory=dict)
+    """Other baselines for single categories, a source by category: v2.0 compares creative writing to another
+    model than hard prompts."""
+    style_normalisation: str | None = None
+    """Source of frozen style constants (`judging/style_normalisation.py`); null reads style-controlled scores
+    off at answers of equal style."""
     limit: Positive | None = None
     """Take only the first questions; null takes all."""
 
@@ -130,8 +142,9 @@ class GenerationConfig:
 
     name: str
     """Name of the setting."""
-    engine: Literal["transformers"] = "transformers"
-    """What generates."""
+    engine: Literal["transformers", "vllm", "openai"] = "transformers"
+    """What generates: `transformers` in this process, `vllm` in a process of its own, or `openai`, a server
+    with the completions endpoint of the OpenAI API that takes token ids (vLLM, SGLang)."""
     max_tokens: Positive = 2048
     """Longest answer in tokens."""
     temperature: Annotated[float, Ge(0)] = 0.7
@@ -139,7 +152,28 @@ class GenerationConfig:
     top_p: Annotated[float, Gt(0)] = 1.0
     """Nucleus sampling."""
     batch_size: Positive = 64
-    """Prompts per batch. Batches are seeded one by one, so this changes which samples are drawn."""
+    """Prompts per batch of `transformers`. Batches are seeded one by one, so this changes which samples are
+    drawn; the other engines seed every prompt by itself."""
+    python: str | None = unfingerprinted(None)
+    """Interpreter of the environment that holds vLLM; null is the one that runs rlhf_eval."""
+    tensor_parallel: Positive = unfingerprinted(1)
+    """GPUs that vLLM splits the policy over."""
+    gpu_memory_share: Annotated[float, Gt(0), Le(1)] = unfingerprinted(0.9)
+    """Share of each GPU's memory that vLLM takes."""
+    enforce_eager: bool = unfingerprinted(False)
+    """Run vLLM without compilation and CUDA graphs: slower answers, much faster start; wanted on the CPU."""
+    base_url: str | None = unfingerprinted(None)
+    """Address, ending in `/v1`, of a server that has the policy; null starts vLLM's own server for the length
+    of the stage. Of the engine `openai`."""
+    served_model: str | None = unfingerprinted(None)
+    """Name of the policy on the server at `base_url`; null is the policy's hub name or folder, which vLLM's
+    server takes by itself."""
+    api_key_variable: str | None = unfingerprinted(None)
+    """Environment variable that holds the key of the server at `base_url`; null where none is needed."""
+    concurrency: Positive = unfingerprinted(128)
+    """Calls to the server under way at once."""
+    timeout_seconds: Annotated[float, Gt(0)] = unfingerprinted(1800.0)
+    """Deadline of one call to the server, waiting in its queue included."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -166,6 +200,17 @@ class JudgeConfig:
     """Source of the Arena-Hard judge's system prompt; null takes the one in `rlhf_eval/judging`."""
     max_failed_share: Share = 0.02
     """Above this share of failed verdicts the score is refused."""
+    input_price: Annotated[float, Ge(0)] | None = unfingerprinted(None)
+    """Price of a million tokens that the judge reads, in any currency; null where nothing is paid."""
+    output_price: Annotated[float, Ge(0)] | None = unfingerprinted(None)
+    """Price of a million tokens that it writes."""
+    budget: Annotated[float, Gt(0)] | None = unfingerprinted(None)
+    """Most that one call of the command may cost by these prices: refused beforehand by the estimate, stopped
+    on the way by the tokens that the endpoint reports."""
+    context_tokens: Positive | None = unfingerprinted(None)
+    """Longest question and verdict that the judge takes; null if it need not be checked."""
+    verdict_tokens: Positive = unfingerprinted(600)
+    """Usual length of a text verdict, for the estimate."""
     concurrency: Positive = unfingerprinted(32)
     """Calls under way at once."""
     timeout_seconds: Annotated[float, Gt(0)] = unfingerprinted(120.0)
@@ -216,6 +261,9 @@ class RunConfig:
     """Who compares the answers."""
     seed: NonNegative
     """Seed of training and sampling."""
+    second_judges: dict[str, JudgeConfig] = field(default_factory=dict)
+    """Further judges of the same answers, by name: their scores and their agreement with `judge` stand beside
+    its, and do not enter the ranking. Add one with +judge@second_judges.<name>=<choice>."""
     experiment: str = unfingerprinted("default")
     """Folder below `output` in which the run stands; runs that are ranked together share it."""
     output: str = unfingerprinted("runs")

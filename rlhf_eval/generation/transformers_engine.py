@@ -1,61 +1,58 @@
 """Sampling from a causal language model with transformers: batched, sorted by length, seeded."""
 
-import hashlib
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from rlhf_eval.config.schema import GenerationConfig, PolicyConfig
-from rlhf_eval.errors import DataError
-from rlhf_eval.files import append_jsonl, read_jsonl, write_jsonl
-from rlhf_eval.records import Completion, Prompt, as_json
+from rlhf_eval.generation.engines import Job, Keep, Request
+from rlhf_eval.generation.policy import (
+    Parts,
+    completion,
+    load_tokenizer,
+    loading,
+    parts_of,
+    prompt_ids,
+    stop_tokens,
+)
+from rlhf_eval.records import Completion, Prompt
 
 
 def load_policy(config: PolicyConfig) -> tuple[Any, Any]:
-    """Model and tokenizer (padding left) of a policy.
+    """Model and tokenizer (padding left) of a policy; an adapter stands on its base unmerged.
 
     Raises:
         DataError: it cannot be loaded, or its tokenizer has no chat template.
     """
+    parts = parts_of(config)
+    tokenizer = load_tokenizer(config, parts)
+    return _load_model(config, parts), tokenizer
+
+
+def _load_model(config: PolicyConfig, parts: Parts) -> Any:
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(config.model, revision=config.revision, padding_side="left")
+    with loading(config):
         model = AutoModelForCausalLM.from_pretrained(
-            config.model, revision=config.revision, dtype=getattr(torch, config.dtype), use_safetensors=True
+            parts.base, revision=parts.revision, dtype=getattr(torch, config.dtype), use_safetensors=True
         )
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"Policy '{config.model}' cannot be loaded: {str(error).splitlines()[0]}",
-            "Check policy.model and .revision, network and HF_TOKEN, or give a local folder.",
-        ) from error
-    if tokenizer.chat_template is None:
-        raise DataError(f"The tokenizer of '{config.model}' has no chat template.", "Choose a chat model.")
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+        if parts.adapter is not None:
+            from peft import PeftModel
+
+            model = PeftModel.from_pretrained(model, parts.adapter)
     device: Any = "cuda" if torch.cuda.is_available() else "cpu"
-    return model.to(device), tokenizer
-
-
-def stop_token_ids(model: Any, tokenizer: Any) -> list[int]:
-    """Every token that ends a turn: those of the model's generation config and the tokenizer's own."""
-    configured = model.generation_config.eos_token_id
-    configured = configured if isinstance(configured, list) else [configured]
-    return sorted({token for token in [*configured, tokenizer.eos_token_id] if token is not None})
-
-
-def prompt_ids(tokenizer: Any, prompt: Prompt) -> list[int]:
-    """Token ids of a prompt with the assistant's turn opened."""
-    return tokenizer.apply_chat_template(
-        as_json(prompt.messages), add_generation_prompt=True, return_dict=False
-    )
+    return model.to(device)
 
 
 def sample(
     model: Any, tokenizer: Any, prompts: Sequence[Prompt], config: GenerationConfig, seed: int
 ) -> tuple[list[Completion], list[tuple[list[int], list[int]]]]:
     """One completion per prompt, in one batch, without touching the global random state.
+
+    Temperature and top_p alone shape the distribution: what else a model's generation config asks for
+    (top_k, a repetition penalty) is off, as it is in training and in the other engines.
 
     Returns:
         The completions, and for each the token ids of prompt and completion (end token included).
@@ -66,7 +63,7 @@ def sample(
     model.eval()
     ids = [prompt_ids(tokenizer, prompt) for prompt in prompts]
     batch = tokenizer.pad({"input_ids": ids}, return_tensors="pt", padding_side="left").to(model.device)
-    stops = stop_token_ids(model, tokenizer)
+    stops = stop_tokens(model.generation_config, tokenizer)
     sampling: dict[str, Any] = {"do_sample": False}
     if config.temperature > 0:
         sampling = {"do_sample": True, "temperature": config.temperature, "top_p": config.top_p, "top_k": 0}
@@ -77,67 +74,44 @@ def sample(
             max_new_tokens=config.max_tokens,
             eos_token_id=stops,
             pad_token_id=tokenizer.pad_token_id,
+            repetition_penalty=1.0,
+            min_p=None,
             **sampling,
         )
     model.train(was_training)
     completions, tokens = [], []
     for prompt, prompt_tokens, row in zip(prompts, ids, output_BT.tolist(), strict=True):
-        answer = row[batch["input_ids"].shape[1] :]
-        end = next((i for i, token in enumerate(answer) if token in stops), None)
-        answer = answer if end is None else answer[: end + 1]
-        text = tokenizer.decode(answer, skip_special_tokens=True).strip()
-        completions.append(Completion(prompt.id, text, len(answer), "length" if end is None else "stop"))
-        tokens.append((prompt_tokens, answer))
+        sampled = row[batch["input_ids"].shape[1] :]
+        answer = completion(prompt.id, sampled, stops, tokenizer)
+        completions.append(answer)
+        tokens.append((prompt_tokens, sampled[: answer.tokens]))
     return completions, tokens
 
 
-def answer_prompts(
-    model: Any,
-    tokenizer: Any,
-    prompts: Sequence[Prompt],
-    config: GenerationConfig,
-    seed: int,
-    max_prompt_tokens: int,
-    file: Path,
-    advance: Callable[[int, int], None],
-) -> None:
-    """Answer every prompt and write `file` in prompt order.
+@dataclass(frozen=True)
+class TransformersEngine:
+    """Answers in batches of similar length.
 
-    Batches are formed from the whole set and seeded by their first prompt, and a finished batch is on disk
-    before the next begins, so that an interrupted call continues with the same answers it would have given.
-
-    Raises:
-        DataError: a prompt longer than `max_prompt_tokens`.
+    Batches are formed from the whole set and seeded by their first prompt, so that an interrupted call
+    continues with the same answers it would have given.
     """
-    lengths = [len(prompt_ids(tokenizer, prompt)) for prompt in prompts]
-    if too_long := [p.id for p, n in zip(prompts, lengths, strict=True) if n > max_prompt_tokens]:
-        raise DataError(
-            f"{len(too_long)} evaluation prompts exceed {max_prompt_tokens} tokens, first {too_long[0]}.",
-            "Raise prompts.max_prompt_tokens.",
-        )
-    order = sorted(range(len(prompts)), key=lambda index: (lengths[index], prompts[index].id))
-    segment = file.with_name(f"{file.stem}.segment.jsonl")
-    done = {row["prompt_id"]: row for row in read_jsonl(segment)} if segment.exists() else {}
-    for start in range(0, len(order), config.batch_size):
-        batch = [prompts[index] for index in order[start : start + config.batch_size]]
-        advance(start, len(order))
-        if all(prompt.id in done for prompt in batch):
-            continue
-        completions, _ = sample(model, tokenizer, batch, config, _batch_seed(seed, batch[0].id))
-        for prompt, completion in zip(batch, completions, strict=True):
-            row = {
-                "prompt_id": prompt.id,
-                "instruction": prompt.instruction,
-                "text": completion.text,
-                "tokens": completion.tokens,
-                "finish": completion.finish,
-            }
-            done[prompt.id] = row
-            append_jsonl(segment, row)
-    write_jsonl(file, (done[prompt.id] for prompt in prompts))
-    segment.unlink(missing_ok=True)
-    advance(len(order), len(order))
+
+    model: Any
+    tokenizer: Any
+    config: GenerationConfig
+
+    def answer(self, requests: Sequence[Request], done: Collection[str], keep: Keep) -> None:
+        """Answer every batch of which a prompt is not in `done`, and hand it on whole."""
+        ordered = sorted(requests, key=lambda request: (len(request.tokens), request.prompt_id))
+        for start in range(0, len(ordered), self.config.batch_size):
+            batch = ordered[start : start + self.config.batch_size]
+            if not all(request.prompt_id in done for request in batch):
+                prompts = [request.prompt for request in batch]
+                completions, _ = sample(self.model, self.tokenizer, prompts, self.config, batch[0].seed)
+                keep(completions)
 
 
-def _batch_seed(seed: int, prompt_id: str) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed}:{prompt_id}".encode()).digest()[:6], "big")
+@contextmanager
+def open_engine(job: Job) -> Iterator[TransformersEngine]:
+    """The engine with its weights loaded in this process."""
+    yield TransformersEngine(_load_model(job.policy, job.parts), job.tokenizer, job.config)

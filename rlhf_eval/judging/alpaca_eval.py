@@ -1,33 +1,28 @@
-"""AlpacaEval 2 (Dubois et al. 2024): what the judge is asked, how it is read, and the scores.
+"""AlpacaEval 2 (Dubois et al. 2024, arXiv:2404.04475): the set, what the judge is asked, and the scores.
 
-The annotator prompts belong to the `alpaca-eval` package and are read from its files at run time, without
-importing it (that takes seconds and needs `pkg_resources`).
+How a judge is asked and read belongs to an annotator of the `alpaca-eval` package, see `annotators`.
 """
 
 import hashlib
 import json
 import math
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 from random import Random
 
 import numpy as np
 
 from rlhf_eval.config.schema import AlpacaEvalConfig, JudgeConfig
-from rlhf_eval.errors import ConfigError, DataError, did_you_mean
+from rlhf_eval.errors import DataError
+from rlhf_eval.judging import annotators
+from rlhf_eval.judging.annotators import FIRST, SECOND, Annotator, fill
 from rlhf_eval.judging.length_control import LengthControlled, Regulariser, length_controlled
-from rlhf_eval.judging.question import JudgeAnswer, Question, Reading, UnreadableAnswer, sampling
+from rlhf_eval.judging.question import JudgeAnswer, Question, Reading, sampling
 from rlhf_eval.records import Prompt, Verdict, user_prompt
 from rlhf_eval.sources import read_rows
 
 NAME = "alpaca_eval"
-FIRST, SECOND = "m", "M"
-"""The names under which the judge sees the first and the second answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +54,7 @@ class Scores:
 
 def prompt_id(instruction: str) -> str:
     """The first 16 hexadecimal digits of the instruction's SHA-256."""
-    return hashlib.sha256(instruction.encode("utf-8")).hexdigest()[:16]
+    return hashlib.sha256(instruction.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def load(config: AlpacaEvalConfig) -> list[Item]:
@@ -80,7 +75,7 @@ def load(config: AlpacaEvalConfig) -> list[Item]:
     if repeated:
         raise DataError(
             f"{len(repeated)} instructions stand more than once in '{config.reference_outputs}': "
-            f"{_examples(repeated)}.",
+            f"{examples(repeated)}.",
             "Keep one row per instruction: answers and verdicts are joined by it.",
         )
     chosen = rows[: config.limit]
@@ -109,11 +104,11 @@ def questions(
     Args:
         answers: the policy's answer by prompt id; every prompt has one.
     """
-    template = annotator_messages(config.annotator)
-    parameters = sampling(judge) | {"max_tokens": 1, "logprobs": True, "top_logprobs": 5}
+    annotator = annotators.load(config.annotator)
+    parameters = sampling(judge) | annotator.parameters
 
     def question(item: Item, answer: str) -> Question:
-        policy_first = shows_policy_first(item.prompt.instruction)
+        policy_first = annotator.switches and shows_policy_first(item.prompt.instruction)
         first, second = (answer, item.reference) if policy_first else (item.reference, answer)
         return Question(
             evaluation=NAME,
@@ -121,11 +116,12 @@ def questions(
             game=0,
             policy_first=policy_first,
             messages=fill(
-                template, {"instruction": item.prompt.instruction, "output_1": first, "output_2": second}
+                annotator.messages,
+                {"instruction": item.prompt.instruction, "output_1": first, "output_2": second},
             ),
             parameters=parameters,
             endpoint=judge.serve,
-            read=_reader(policy_first),
+            read=_reader(annotator, policy_first),
             settled=Reading(0.5, None) if answer == item.reference else None,
         )
 
@@ -138,25 +134,37 @@ def score(
     verdicts: Sequence[Verdict],
     regulariser: Regulariser | None = None,
 ) -> Scores:
-    """Win rate and length-controlled win rate over the prompts whose verdict did not fail.
+    """The scores by a judge's verdicts, see `score_preferences`; failed verdicts are left out."""
+    preferences = {v.prompt_id: v.preference for v in verdicts if v.preference is not None}
+    return score_preferences(items, answers, preferences, regulariser)
 
-    The result does not depend on the order of `verdicts`. At least one verdict must hold a preference.
+
+def score_preferences(
+    items: Sequence[Item],
+    answers: Mapping[str, str],
+    preferences: Mapping[str, float],
+    regulariser: Regulariser | None = None,
+) -> Scores:
+    """Win rate and length-controlled win rate over the prompts that have a preference, at least one.
+
+    Everything is joined by prompt id: neither order nor absent prompts shift anything.
 
     Args:
-        regulariser: only for verdicts of the judge that it was fitted to (`weighted_alpaca_eval_gpt4_turbo`
-            on gpt-4-1106-preview); another judge's numbers are falsified by it.
+        answers: the policy's answer by prompt id, of all prompts that have a preference.
+        preferences: in [0, 1] by prompt id, 1 = the policy's answer is better.
+        regulariser: only for preferences of the judge that it was fitted to, see
+            `alpaca_eval_files.regulariser_for`; another judge's numbers are falsified by it.
     """
-    preference = {v.prompt_id: v.preference for v in verdicts if v.preference is not None}
-    scored = [item for item in items if item.prompt.id in preference]
-    preferences = np.array([preference[item.prompt.id] for item in scored])
+    scored = [item for item in items if item.prompt.id in preferences]
+    values = np.array([preferences[item.prompt.id] for item in scored])
     difficulties = [item.difficulty for item in scored if item.difficulty is not None]
     return Scores(
         prompt_ids=[item.prompt.id for item in scored],
-        preferences=preferences,
-        win_rate=float(preferences.mean()),
-        standard_error=standard_error(preferences),
+        preferences=values,
+        win_rate=float(values.mean()),
+        standard_error=standard_error(values),
         length_controlled=length_controlled(
-            preferences.tolist(),
+            values,
             [len(item.reference) - len(answers[item.prompt.id]) for item in scored],
             difficulties if len(difficulties) == len(scored) else None,
             regulariser,
@@ -174,72 +182,22 @@ def shows_policy_first(instruction: str) -> bool:
     return Random("is_switched_outputs" + instruction + "0").choices([False, True], k=1)[0]
 
 
-def _reader(policy_first: bool) -> Callable[[JudgeAnswer], Reading]:
+def first_share(answer: JudgeAnswer) -> float:
+    """P(m) / (P(m) + P(M)), see `annotators.token_share`."""
+    return annotators.token_share(answer, (FIRST, SECOND))
+
+
+def annotator_messages(annotator: str) -> tuple[tuple[str, str], ...]:
+    """An annotator's prompt as (role, content template) pairs, see `annotators.load`."""
+    return annotators.load(annotator).messages
+
+
+def _reader(annotator: Annotator, policy_first: bool) -> Callable[[JudgeAnswer], Reading]:
     def read(answer: JudgeAnswer) -> Reading:
-        first = first_share(answer)
+        first = annotator.first_share(answer)
         return Reading(first if policy_first else 1 - first, None)
 
     return read
-
-
-def first_share(answer: JudgeAnswer) -> float:
-    """P(m) / (P(m) + P(M)): how much the judge prefers the answer shown first.
-
-    Raises:
-        UnreadableAnswer: no log-probabilities, or neither token among them.
-    """
-    if answer.first_token is None:
-        raise UnreadableAnswer("the judge gave no log-probabilities")
-    first, second = (answer.first_token.get(token, -math.inf) for token in (FIRST, SECOND))
-    top = max(first, second)
-    if not math.isfinite(top):
-        seen = ", ".join(repr(token) for token in answer.first_token)
-        raise UnreadableAnswer(f"neither '{FIRST}' nor '{SECOND}' is among the likeliest tokens ({seen})")
-    return math.exp(first - top) / (math.exp(first - top) + math.exp(second - top))
-
-
-@cache
-def annotator_messages(annotator: str) -> tuple[tuple[str, str], ...]:
-    """An annotator's prompt as (role, content template) pairs.
-
-    Raises:
-        ConfigError: the package is not installed, there is no such annotator, or it does not answer with
-            the single token m or M.
-    """
-    import yaml
-
-    folder = _package_folder() / "evaluators_configs"
-    file = folder / annotator / "configs.yaml"
-    if not file.is_file():
-        known = (path.parent.name for path in folder.glob("*/configs.yaml"))
-        raise ConfigError(f"alpaca-eval has no annotator '{annotator}'.", did_you_mean(annotator, known))
-    settings = next(iter(yaml.safe_load(file.read_text(encoding="utf-8")).values()))
-    parser = settings.get("completion_parser_kwargs", {})
-    single_token = settings.get("completions_kwargs", {}).get("max_tokens") == 1
-    if not single_token or parser.get("denominator_tokens") != [FIRST, SECOND]:
-        raise ConfigError(
-            f"The annotator '{annotator}' does not answer with the single token {FIRST} or {SECOND}.",
-            "Use weighted_alpaca_eval_gpt4_turbo.",
-        )
-    template = (folder / settings["prompt_template"]).read_text(encoding="utf-8")
-    turns = re.findall(r"<\|im_start\|>(\w+)\n(.*?)<\|im_end\|>", template, flags=re.DOTALL)
-    return tuple((role, content.strip()) for role, content in turns)
-
-
-def fill(template: Sequence[tuple[str, str]], values: Mapping[str, str]) -> list[dict[str, str]]:
-    """Chat messages from a template; braces and marks inside the values stay as they are."""
-    pattern = re.compile("|".join(re.escape(f"{{{name}}}") for name in values))
-    return [
-        {"role": role, "content": pattern.sub(lambda match: values[match[0][1:-1]], content)}
-        for role, content in template
-    ]
-
-
-def _package_folder() -> Path:
-    spec = find_spec("alpaca_eval")
-    if spec is None or not spec.submodule_search_locations:
-        raise ConfigError("The package alpaca-eval is not installed.", "pip install alpaca-eval==0.6.6")
-    return Path(spec.submodule_search_locations[0])
 
 
 def _difficulties(
@@ -249,7 +207,7 @@ def _difficulties(
     if config.difficulty is None:
         return [None] * len(wanted)
     try:
-        rows = [(row, float(row["instruction_difficulty"])) for row in read_rows(config.difficulty)]
+        rows = [(row, finite(row["instruction_difficulty"])) for row in read_rows(config.difficulty)]
         named = {row["instruction"]: value for row, value in rows if "instruction" in row}
         numbered = {int(row["index"]): value for row, value in rows if "instruction" not in row}
     except (KeyError, TypeError, ValueError) as error:
@@ -270,11 +228,20 @@ def _difficulties(
     if missing:
         raise DataError(
             f"'{config.difficulty}' does not match '{config.reference_outputs}': {len(missing)} of "
-            f"{len(wanted)} instructions have no difficulty: {_examples(missing)}.",
+            f"{len(wanted)} instructions have no difficulty: {examples(missing)}.",
             "Give the difficulties of this very set, or set prompts.alpaca_eval.difficulty=null.",
         )
     return [difficulty[text] for text in wanted]
 
 
-def _examples(texts: Sequence[str]) -> str:
+def finite(value: float | str) -> float:
+    """A number, or one written as text. Raises ValueError or TypeError if it is none, infinite or NaN."""
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{value!r} is no finite number")
+    return number
+
+
+def examples(texts: Sequence[str]) -> str:
+    """The beginnings of the first three texts, in quotation marks."""
     return ", ".join(json.dumps(text[:60], ensure_ascii=False) for text in texts[:3])

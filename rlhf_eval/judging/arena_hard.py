@@ -1,31 +1,38 @@
-"""Arena-Hard (Li et al. 2024, arXiv:2406.11939), v0.1 and v2.0: questions, games, verdicts, plain score.
+"""Arena-Hard (Li et al. 2024, arXiv:2406.11939), v0.1 and v2.0: questions, games, verdicts.
 
-Every question is judged in two games with the sides swapped; game 0 shows the baseline as assistant A. A
-game becomes *battle rows*, each 1, ½ or 0 for the policy: one row for a slight win or a tie, three for a
-clear one. The score is the mean of all battle rows.
+Every question is judged in two games with the sides swapped; game 0 shows the baseline as assistant A. What
+the verdicts amount to is `arena_hard_scores`, whose plain score stands here too.
 """
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
 from typing import Any
 
-import numpy as np
-
 from rlhf_eval.config.schema import ArenaHardConfig, JudgeConfig
-from rlhf_eval.errors import DataError
-from rlhf_eval.judging.alpaca_eval import fill
+from rlhf_eval.errors import DataError, did_you_mean
+from rlhf_eval.files import read_json
+from rlhf_eval.judging.annotators import fill
+from rlhf_eval.judging.arena_hard_answers import NO_CATEGORY, answers_by_id, category_of, questions_by_id
+from rlhf_eval.judging.arena_hard_scores import (
+    GAMES,
+    Judged,
+    Scores,
+    StyleScores,
+    plain_scores,
+    style_scores,
+    tally,
+)
 from rlhf_eval.judging.question import JudgeAnswer, Question, Reading, UnreadableAnswer, sampling
+from rlhf_eval.judging.style_features import OWN_LENGTH, difference, style
+from rlhf_eval.judging.style_normalisation import EQUAL, Normalisation, read_normalisation
 from rlhf_eval.records import Prompt, Verdict, user_prompt
-from rlhf_eval.sources import read_rows, resolve
+from rlhf_eval.sources import resolve
 
 NAME = "arena_hard"
-GAMES = (0, 1)
-CLEAR_WIN_ROWS = 3
-BOOTSTRAPS = 1000
+_OWN_PROMPTS = {"creative_writing": "arena_hard_creative_judge.txt"}
 USER_TEMPLATE = (
     "<|User Prompt|>\n{question}\n\n"
     "<|The Start of Assistant A's Answer|>\n{answer_a}\n<|The End of Assistant A's Answer|>\n\n"
@@ -33,7 +40,10 @@ USER_TEMPLATE = (
 )
 """Arena-Hard's layout of one game; the marks are part of its format."""
 
-_PREFERENCE_OF_A = {"A>>B": 1.0, "A>B": 1.0, "A=B": 0.5, "B>A": 0.0, "B>>A": 0.0}
+# The five labels that the judge is asked for, and the same written the other way round.
+_ASKED_FOR = {"A>>B": 1.0, "A>B": 1.0, "A=B": 0.5, "B>A": 0.0, "B>>A": 0.0}
+_MIRRORED = {"B<<A": 1.0, "B<A": 1.0, "B=A": 0.5, "A<B": 0.0, "A<<B": 0.0}
+_PREFERENCE_OF_A = _ASKED_FOR | _MIRRORED
 _PATTERNS = (re.compile(r"\[\[([AB<>=]+)\]\]"), re.compile(r"\[([AB<>=]+)\]"))
 
 
@@ -44,47 +54,36 @@ class Item:
     prompt: Prompt
     baseline_answer: str
     baseline: str
-
-
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """Plain score of one policy; score and error in [0, 1].
-
-    Attributes:
-        prompt_ids: the questions whose two games both have a verdict, in set order.
-        values: shape (questions,): the share of each question in the score, see `question_values`.
-    """
-
-    prompt_ids: list[str]
-    values: np.ndarray
-    score: float
-    standard_error: float
+    category: str = NO_CATEGORY
 
 
 def load(config: ArenaHardConfig) -> list[Item]:
-    """The questions in their own order, each with the baseline's answer.
+    """The questions in their own order, each with the answer of its category's baseline.
 
     Raises:
-        DataError: a row is not in the published format, an id stands twice, or answers are missing.
+        DataError: a row is not in the published format, an id stands twice, answers are missing, or a
+            category with a baseline of its own has no question.
     """
-    questions = _by_uid(config.questions, "prompt")
-    answers = _by_uid(config.baseline_answers, "messages")
-    chosen = list(questions.items())[: config.limit]
-    missing = [uid for uid, _ in chosen if uid not in answers]
-    if missing:
+    questions = questions_by_id(config.questions)
+    kinds = {category_of(row) for row in questions.values()}
+    strangers = sorted(set(config.category_baseline_answers) - kinds)
+    if strangers:
         raise DataError(
-            f"'{config.baseline_answers}' lacks {len(missing)} of {len(chosen)} questions, such as "
-            f"{', '.join(missing[:3])}.",
-            f"Give the baseline's answers to '{config.questions}'.",
+            f"'{config.questions}' has no questions of the category {', '.join(strangers)}.",
+            "Correct prompts.arena_hard.category_baseline_answers: " + did_you_mean(strangers[0], kinds),
         )
-    return [
-        Item(
-            prompt=user_prompt(uid, row["prompt"]),
-            baseline_answer=_answer_text(answers[uid], config),
-            baseline=str(answers[uid].get("model", "baseline")),
-        )
-        for uid, row in chosen
-    ]
+    sources = {kind: config.category_baseline_answers.get(kind, config.baseline_answers) for kind in kinds}
+    chosen = dict(list(questions.items())[: config.limit])
+    answers = {
+        source: answers_by_id(source, [u for u, row in chosen.items() if sources[category_of(row)] == source])
+        for source in dict.fromkeys(sources[category_of(row)] for row in chosen.values())
+    }
+
+    def item(uid: str, row: dict[str, Any]) -> Item:
+        answer = answers[sources[category_of(row)]][uid]
+        return Item(user_prompt(uid, row["prompt"]), answer.text, answer.model, category_of(row))
+
+    return [item(uid, row) for uid, row in chosen.items()]
 
 
 def baseline(items: Sequence[Item]) -> str:
@@ -92,20 +91,37 @@ def baseline(items: Sequence[Item]) -> str:
     return ", ".join(sorted({item.baseline for item in items}))
 
 
-def system_prompt(judge: JudgeConfig) -> str:
-    """The judge's instructions: those named in the configuration, else the project's own."""
-    if judge.arena_hard_prompt is not None:
-        return resolve(judge.arena_hard_prompt).read_text(encoding="utf-8").strip()
-    return (files("rlhf_eval.judging") / "arena_hard_judge.txt").read_text(encoding="utf-8").strip()
+def system_prompt(judge: JudgeConfig, category: str = NO_CATEGORY) -> str:
+    """The judge's instructions for a category: those named in the configuration, else the project's own.
+
+    A `.json` source is an object of instructions by category (arena-hard-auto has others for creative
+    writing); any other source is a text for all.
+
+    Raises:
+        DataError: the source is absent, or holds no text for the category.
+    """
+    if judge.arena_hard_prompt is None:
+        file = _OWN_PROMPTS.get(category, "arena_hard_judge.txt")
+        return (files("rlhf_eval.judging") / file).read_text(encoding="utf-8").strip()
+    path = resolve(judge.arena_hard_prompt)
+    if path.suffix != ".json":
+        return path.read_text(encoding="utf-8").strip()
+    by_category = read_json(path)
+    if not isinstance(by_category, dict) or not isinstance(by_category.get(category), str):
+        raise DataError(
+            f"'{judge.arena_hard_prompt}' has no instructions for the category {category}.",
+            "Give an object with a text for every category of the questions, or a text file for all.",
+        )
+    return by_category[category].strip()
 
 
 def questions(items: Sequence[Item], answers: Mapping[str, str], judge: JudgeConfig) -> list[Question]:
-    """Two games per question, the second with the sides swapped.
+    """Two games per question, the second with the sides swapped; identical answers are a tie without a judge.
 
     Args:
         answers: the policy's answer by prompt id; every prompt has one.
     """
-    system = {"role": "system", "content": system_prompt(judge)}
+    prompts = {category: system_prompt(judge, category) for category in {item.category for item in items}}
     user = [("user", USER_TEMPLATE)]
     parameters = sampling(judge)
 
@@ -119,10 +135,11 @@ def questions(items: Sequence[Item], answers: Mapping[str, str], judge: JudgeCon
             prompt_id=item.prompt.id,
             game=game,
             policy_first=policy_first,
-            messages=[system, *fill(user, texts)],
+            messages=[{"role": "system", "content": prompts[item.category]}, *fill(user, texts)],
             parameters=parameters,
             endpoint=judge.serve,
             read=partial(read, policy_first=policy_first),
+            settled=Reading(0.5, "A=B") if policy == other else None,
         )
 
     return [question(item, game) for item in items for game in GAMES]
@@ -140,6 +157,12 @@ def parse_label(text: str) -> str | None:
     return None
 
 
+def preference(label: str, policy_first: bool) -> float | None:
+    """What a label says of the policy: 1, ½ or 0; None if it is none of the known ones."""
+    of_a = _PREFERENCE_OF_A.get(label)
+    return of_a if of_a is None or policy_first else 1 - of_a
+
+
 def read(answer: JudgeAnswer, policy_first: bool) -> Reading:
     """The label of an answer and what it says of the policy.
 
@@ -147,86 +170,51 @@ def read(answer: JudgeAnswer, policy_first: bool) -> Reading:
         UnreadableAnswer: there is no label.
     """
     label = parse_label(answer.text)
-    if label is None:
+    value = None if label is None else preference(label, policy_first)
+    if value is None:
         cut = " (cut off at the token limit)" if answer.finish == "length" else ""
         raise UnreadableAnswer(f"no verdict label in the judge's answer{cut}")
-    of_a = _PREFERENCE_OF_A[label]
-    return Reading(of_a if policy_first else 1 - of_a, label)
-
-
-def battle_rows(verdict: Verdict) -> int:
-    """How many battle rows a verdict counts."""
-    return CLEAR_WIN_ROWS if verdict.label in ("A>>B", "B>>A") else 1
+    return Reading(value, label)
 
 
 def score(items: Sequence[Item], verdicts: Sequence[Verdict]) -> Scores:
-    """The plain score over the questions whose two games both have a verdict.
+    """The plain score over the questions whose two games both have a verdict, see `plain_scores`.
 
-    A question with a failed game is left out whole: one game alone would carry the judge's position bias.
-    The standard error comes from a bootstrap that resamples questions, since the rows of one question
-    belong together; resampling rows, as the original does, halves it.
+    Raises:
+        JudgeError: there is no such question.
     """
-    by_question: dict[str, list[Verdict]] = {}
-    for verdict in verdicts:
-        if verdict.preference is not None:
-            by_question.setdefault(verdict.prompt_id, []).append(verdict)
-    ids = [item.prompt.id for item in items if len(by_question.get(item.prompt.id, ())) == len(GAMES)]
-    rows = np.array([sum(battle_rows(v) for v in by_question[i]) for i in ids], dtype=np.float64)
-    wins = np.array([sum(battle_rows(v) * (v.preference or 0.0) for v in by_question[i]) for i in ids])
-    draws = np.random.default_rng(0).integers(0, len(ids), size=(BOOTSTRAPS, len(ids)))
-    resampled = wins[draws].sum(axis=1) / rows[draws].sum(axis=1)
-    return Scores(
-        prompt_ids=ids,
-        values=question_values(wins, rows),
-        score=float(wins.sum() / rows.sum()),
-        standard_error=float(resampled.std(ddof=1)),
-    )
+    return plain_scores(categories(items), tally(verdicts))
 
 
-def question_values(wins: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """The share of each question in the score, so that their plain mean *is* the score.
+def style_controlled(
+    items: Sequence[Item], answers: Mapping[str, str], verdicts: Sequence[Verdict], config: ArenaHardConfig
+) -> StyleScores | None:
+    """The style-controlled score of one policy on the same questions; None where they are too few to fit.
 
-    The official score is a ratio of sums, Σ wins / Σ rows, in which a question with clear verdicts weighs up
-    to three times as much as one without. With R the score and r̄ the mean number of rows, question q gets
-
-        v_q = R + (wins_q − R · rows_q) / r̄
-
-    The mean of v is R exactly, and resampling v reproduces, to first order, the sampling error of the ratio
-    (Cochran 1977, ratio estimator), so that a paired bootstrap over prompts needs no weights. Where all
-    questions have equally many rows, v_q is simply wins_q / rows_q; otherwise it can leave [0, 1].
+    Lengths are counted by `style_features.OWN_LENGTH`, on both sides.
 
     Args:
-        wins: shape (questions,), sum of the battle rows.
-        rows: shape (questions,), number of battle rows.
+        answers: the policy's answer by prompt id.
+
+    Raises:
+        DataError: `config.style_normalisation` is no such file, or of other categories.
     """
-    ratio = wins.sum() / rows.sum()
-    return ratio + (wins - ratio * rows) / rows.mean()
+    tallies = tally(verdicts)
+    differences = {
+        item.prompt.id: difference(style(answers[item.prompt.id]), style(item.baseline_answer))
+        for item in items
+        if item.prompt.id in tallies
+    }
+    normalisation = named_normalisation(config.style_normalisation)
+    policy = Judged(tallies, differences)
+    return style_scores(categories(items), {"policy": policy}, normalisation, OWN_LENGTH).get("policy")
 
 
-def _by_uid(source: str, field: str) -> dict[str, dict[str, Any]]:
-    rows = read_rows(source)
-    for number, row in enumerate(rows):
-        if not row.get("uid") or not row.get(field):
-            raise DataError(
-                f"Row {number} of '{source}' has no `uid` and `{field}`.",
-                "Give the file in the format of Arena-Hard v0.1 or v2.0.",
-            )
-    repeated = [uid for uid, count in Counter(str(row["uid"]) for row in rows).items() if count > 1]
-    if repeated:
-        raise DataError(
-            f"{len(repeated)} ids stand more than once in '{source}': {', '.join(repeated[:3])}.",
-            "Keep one row per question.",
-        )
-    return {str(row["uid"]): row for row in rows}
+def named_normalisation(source: str | None) -> Normalisation:
+    """The frozen constants that a configuration names; answers of equal style where it names none."""
+    return EQUAL if source is None else read_normalisation(resolve(source))
 
 
-def _answer_text(row: dict[str, Any], config: ArenaHardConfig) -> str:
-    """The last message's text; v2.0 and re-released v0.1 files wrap it as {"answer": …}."""
-    content = row["messages"][-1].get("content")
-    text = content.get("answer") if isinstance(content, dict) else content
-    if not isinstance(text, str):
-        raise DataError(
-            f"The baseline's answer to {row['uid']} in '{config.baseline_answers}' is no text.",
-            "The last message must hold a text, or an object with the text as `answer`.",
-        )
-    return text
+def categories(items: Sequence[Item]) -> dict[str, str]:
+    """The category of every question by prompt id, in set order."""
+    return {item.prompt.id: item.category for item in items}

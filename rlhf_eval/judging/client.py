@@ -4,11 +4,14 @@ import asyncio
 import ipaddress
 import os
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any
 from urllib.parse import urlsplit
 
 from rlhf_eval.config.schema import JudgeConfig
 from rlhf_eval.errors import JudgeError
+from rlhf_eval.judging.cost import Spending
+from rlhf_eval.judging.pacing import Pace, pause
 from rlhf_eval.judging.question import JudgeAnswer, Question
 from rlhf_eval.records import Verdict
 
@@ -21,19 +24,21 @@ given up. One that has answered before is given up after `concurrency` of them."
 def ask(
     judge: JudgeConfig, base_url: str, questions: Sequence[Question], keep: Callable[[Verdict], None]
 ) -> None:
-    """Ask every question, `judge.concurrency` at a time, and hand each verdict to `keep` as it comes.
+    """Ask every question, up to `judge.concurrency` at a time, and hand each verdict to `keep` as it comes.
 
-    Busy and broken answers (408, 409, 429, 5xx, time-out, lost connection) are retried by the `openai`
-    package with pauses that grow from half a second to eight, or as long as `Retry-After` says. A call that
-    still fails, a refusal, malformed JSON or an unreadable answer becomes a failed verdict with its cause.
+    The first question is asked alone: what it shows of the judge (no such model, no access, no
+    log-probabilities) is known before anything else is paid for. Busy and broken answers (408, 409, 429,
+    5xx, time-out, lost connection) are retried with growing pauses, or as long as `Retry-After` says, and
+    slow down all others (see `pacing`). A call that still fails, a refusal, malformed JSON or an unreadable
+    answer becomes a failed verdict with its cause.
 
     Args:
         base_url: address of the endpoint, ending in `/v1`.
 
     Raises:
-        JudgeError: the key's variable is not set, the judge cannot be reached, or it refuses the key or
-            knows no such model. No further question is asked then, and the calls that were under way are
-            waited for and kept.
+        JudgeError: the key's variable is not set, the judge cannot be reached, it refuses the key, knows no
+            such model or gives no log-probabilities, or the budget is used up. No further question is asked
+            then, and the calls that were under way are waited for and kept.
     """
     if questions:
         asyncio.run(_ask_all(judge, base_url, questions, keep))
@@ -48,38 +53,48 @@ async def _ask_all(
     async with openai.AsyncOpenAI(
         base_url=base_url,
         api_key=_key(judge),
-        max_retries=judge.max_retries,
+        max_retries=0,
         timeout=judge.timeout_seconds,
         # A proxy meant for the outside world must not stand between a run and its own machine.
         http_client=openai.DefaultAsyncHttpxClient(trust_env=False) if _on_this_machine(base_url) else None,
     ) as client:
         caller = _Caller(client, judge, base_url)
-        given_up: list[JudgeError] = []
 
-        async def work() -> None:
-            for question in waiting:
+        async def work(most: int) -> None:
+            for question in islice(waiting, most):
                 try:
                     verdict = await caller.call(question)
                 except JudgeError as error:
-                    given_up.append(error)
+                    caller.given_up = caller.given_up or error
                 else:
                     keep(verdict)
-                if given_up:
+                if caller.given_up:
                     return
 
-        # A worker that gives up does not cancel the others: the calls under way may already be paid for.
-        await asyncio.gather(*(work() for _ in range(min(judge.concurrency, len(questions)))))
-    if given_up:
-        raise given_up[0]
+        await work(1)
+        if not caller.given_up:
+            # A worker that gives up does not cancel the others: the calls under way may already be paid for.
+            everything = len(questions)
+            await asyncio.gather(*(work(everything) for _ in range(min(judge.concurrency, everything))))
+    if caller.given_up:
+        raise caller.given_up
 
 
 class _Caller:
-    """Makes single calls and notices when the judge is not there at all."""
+    """Makes single calls and notices when the judge is not there at all.
+
+    Attributes:
+        given_up: why no further call is made; None as long as they are.
+    """
 
     def __init__(self, client: Any, judge: JudgeConfig, base_url: str) -> None:
         self._client = client
         self._judge = judge
         self._base_url = base_url
+        self._pace = Pace(judge.concurrency)
+        self._spending = Spending(judge)
+        self.given_up: JudgeError | None = None
+        self._first = True
         self._unreached_in_a_row = 0
         self._unreached_limit = UNREACHED_LIMIT
 
@@ -91,27 +106,57 @@ class _Caller:
         """
         import openai
 
-        try:
-            response = await self._client.chat.completions.create(
-                messages=question.messages, **question.parameters
-            )
-        except openai.APIConnectionError as error:
-            return self._unreached(question, error)
-        except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-            raise self._refused_key(error) from None
-        except openai.NotFoundError as error:
+        for attempt in range(self._judge.max_retries + 1):
+            self._spending.require_left()
+            last = attempt == self._judge.max_retries
+            async with self._pace as began:
+                if self.given_up:
+                    raise self.given_up
+                try:
+                    response = await self._client.chat.completions.create(
+                        messages=question.messages, **question.parameters
+                    )
+                except openai.APIConnectionError as error:
+                    self._pace.trouble(began, None)
+                    if last:
+                        return self._unreached(question, error)
+                except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
+                    raise self._refused_key(error) from None
+                except openai.NotFoundError as error:
+                    raise self._unknown_model(error) from None
+                except openai.APIStatusError as error:
+                    if last or not _is_passing(error.status_code):
+                        self._reached()
+                        return question.failed(f"HTTP {error.status_code}: {_short(error.message)}")
+                    self._pace.trouble(began, _retry_after(error))
+                except (openai.APIError, ValueError) as error:
+                    self._reached()
+                    return question.failed(f"malformed response: {_short(error)}")
+                else:
+                    self._reached()
+                    self._pace.good()
+                    self._spending.add(response)
+                    if not self._surprises(question, response, attempt):
+                        return _verdict(question, response)
+            await asyncio.sleep(pause(attempt))
+        raise AssertionError("the last attempt returns or raises")
+
+    def _surprises(self, question: Question, response: Any, attempt: int) -> bool:
+        """Whether the very first answer lacks the log-probabilities that were asked for.
+
+        Raises:
+            JudgeError: the second answer to it lacks them too: this judge gives none.
+        """
+        first, self._first = self._first, False
+        if not (first and question.parameters.get("logprobs") and _lacks_log_probabilities(response)):
+            return False
+        if attempt > 0:
             raise JudgeError(
-                f"The judge at {self._base_url} has no model '{self._judge.model}': {_short(error.message)}",
-                "Correct judge.model, or judge.base_url (it usually ends in /v1).",
-            ) from None
-        except openai.APIStatusError as error:
-            self._reached()
-            return question.failed(f"HTTP {error.status_code}: {_short(error.message)}")
-        except (openai.APIError, ValueError) as error:
-            self._reached()
-            return question.failed(f"malformed response: {_short(error)}")
-        self._reached()
-        return _verdict(question, response)
+                f"{question.evaluation} reads log-probabilities; the judge at {self._base_url} gives none.",
+                "Choose a judge that gives them, or prompts.alpaca_eval.annotator=alpaca_eval_gpt4 (text).",
+            )
+        self._first = True
+        return True
 
     def _reached(self) -> None:
         self._unreached_in_a_row = 0
@@ -138,6 +183,29 @@ class _Caller:
             f"The judge at {self._base_url} refuses access ({error.status_code}): {_short(error.message)}",
             cure,
         )
+
+    def _unknown_model(self, error: Any) -> JudgeError:
+        return JudgeError(
+            f"The judge at {self._base_url} has no model '{self._judge.model}': {_short(error.message)}",
+            "Correct judge.model, or judge.base_url (it usually ends in /v1).",
+        )
+
+
+def _is_passing(status: int) -> bool:
+    """Whether the same call may succeed later."""
+    return status in (408, 409, 429) or status >= 500
+
+
+def _retry_after(error: Any) -> float | None:
+    try:
+        return float(error.response.headers.get("Retry-After", ""))
+    except ValueError:
+        return None
+
+
+def _lacks_log_probabilities(response: Any) -> bool:
+    choices = getattr(response, "choices", None)
+    return bool(choices) and choices[0].message is not None and _first_token(choices[0]) is None
 
 
 def _verdict(question: Question, response: Any) -> Verdict:

@@ -13,7 +13,8 @@ from rlhf_eval.config.schema import JudgeConfig
 from rlhf_eval.errors import JudgeError
 from rlhf_eval.judging.client import OPENAI
 
-START_SECONDS = 60.0
+START_SECONDS = 900.0
+"""A server that loads a large model takes minutes."""
 STOP_SECONDS = 5.0
 
 
@@ -24,7 +25,7 @@ def serving(judge: JudgeConfig) -> Iterator[str]:
     An explicit `judge.base_url` wins: then nothing is started.
 
     Raises:
-        JudgeError: the server could not be started, ended early, or gave no address within a minute.
+        JudgeError: the server could not be started, ended early, or gave no address within 15 minutes.
     """
     if judge.base_url is not None or not judge.serve:
         yield judge.base_url or OPENAI

@@ -1,64 +1,20 @@
-"""Verdicts on disk: every one is written the moment it comes, so a killed run asks none twice.
+"""A run's verdicts in the order of its questions, `<evaluation>.jsonl`; until then they are in the cache."""
 
-While judging, each process appends to a segment of its own; `settle` then writes all verdicts in the order
-of the questions as `<evaluation>.jsonl` and drops the segments.
-"""
-
-import json
-import os
-import secrets
-import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
 
 from rlhf_eval.errors import DataError, JudgeError
 from rlhf_eval.files import read_jsonl, write_jsonl
 from rlhf_eval.judging.question import Question
 from rlhf_eval.records import Verdict
 
-SYNC_SECONDS = 0.05
 
-
-class Segment:
-    """An append-only file of verdicts with one writer.
-
-    Each verdict is handed to the operating system at once, which survives the death of the process; it is
-    forced to the disk at most every 50 ms and at the end, which survives the death of the machine.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._stream = (folder / f"{time.time_ns()}.{os.getpid()}.{secrets.token_hex(4)}.segment").open("xb")
-        self._synced = time.monotonic()
-
-    def append(self, verdict: Verdict) -> None:
-        """Write one verdict."""
-        self._stream.write(json.dumps(asdict(verdict), ensure_ascii=False).encode("utf-8") + b"\n")
-        self._stream.flush()
-        if time.monotonic() - self._synced >= SYNC_SECONDS:
-            self._sync()
-
-    def _sync(self) -> None:
-        os.fsync(self._stream.fileno())
-        self._synced = time.monotonic()
-
-    def __enter__(self) -> "Segment":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._sync()
-        self._stream.close()
-
-
-def known(folder: Path, evaluations: Iterable[str]) -> dict[str, Verdict]:
-    """Every verdict in a folder that holds a preference, by key; failed ones are to be asked again."""
-    settled = [path for evaluation in evaluations if (path := file(folder, evaluation)).exists()]
-    rows = [row for path in (*settled, *_segments(folder)) for row in read_jsonl(path)]
+def settled(folder: Path, evaluations: Iterable[str]) -> dict[str, Verdict]:
+    """Every verdict that a run has settled and that holds a preference, by key."""
+    files = [path for evaluation in evaluations if (path := file(folder, evaluation)).exists()]
+    rows = [row for path in files for row in read_jsonl(path)]
     return {row["key"]: Verdict(**row) for row in rows if row["preference"] is not None}
 
 
@@ -67,12 +23,6 @@ def settle(
 ) -> None:
     """Write the verdicts of one evaluation in the order of its questions."""
     write_jsonl(file(folder, evaluation), (asdict(verdicts[question.key]) for question in questions))
-
-
-def drop_segments(folder: Path) -> None:
-    """Remove the segments once all they hold is settled."""
-    for path in _segments(folder):
-        path.unlink()
 
 
 def read(folder: Path, evaluation: str, questions: Sequence[Question]) -> list[Verdict]:
@@ -112,7 +62,3 @@ def refuse_if_too_many_failed(verdicts: Sequence[Verdict], max_failed_share: flo
 def file(folder: Path, evaluation: str) -> Path:
     """Where the verdicts of one evaluation stand."""
     return folder / f"{evaluation}.jsonl"
-
-
-def _segments(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.segment"))

@@ -1,7 +1,7 @@
 """A reward model whose answers are kept in files, so that nothing is scored twice for an experiment.
 
 Answers stand under a hash of what was asked, one JSON Lines segment per process that wrote. Invalid ones are
-not kept: what a server could not answer today is asked again.
+not kept: what could not be answered today is asked again. Neither are those of a server (`remote`).
 """
 
 import os
@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from rlhf_eval.config.compose import fingerprint
+from rlhf_eval.config.inputs import nested
 from rlhf_eval.config.reward_schema import RewardModelConfig
 from rlhf_eval.files import append_jsonl, read_json, read_jsonl, sha256_json, write_json
 from rlhf_eval.progress import Progress
@@ -60,15 +61,16 @@ class StoredRewardModel(RewardModel):
         self.loaded: RewardModel | None = None
         self.owner = self
         self.segment = folder / f"{time.time_ns():x}-{socket.gethostname()}-{os.getpid()}.jsonl"
+        # Whoever answers behind an address tomorrow may be another reward model than today's.
+        self.keeps = all(part.kind != "remote" for _, part in nested("", config))
         self.known = {
-            row["key"]: row["answer"] for file in sorted(folder.glob("*.jsonl")) for row in read_jsonl(file)
+            row["key"]: row["answer"]
+            for file in (sorted(folder.glob("*.jsonl")) if self.keeps else ())
+            for row in read_jsonl(file)
         }
         about = folder / "reward_model.json"
         if not about.exists():
-            write_json(
-                about,
-                {"only_compares": self.model.only_compares, "reward_model": fingerprint(config)},
-            )
+            write_json(about, {"name": config.name, "only_compares": self.model.only_compares})
         self.only_compares = bool(read_json(about)["only_compares"])
 
     def salted(self, key: Key) -> "StoredRewardModel":
@@ -137,7 +139,7 @@ class StoredRewardModel(RewardModel):
             self.progress.advance(start, len(missing))
             answers = {keys[item]: float(x) for item, x in zip(chunk, ask(chunk), strict=True)}
             valid = {k: x for k, x in answers.items() if np.isfinite(x)}
-            if valid:
+            if valid and self.keeps:
                 append_jsonl(self.segment, *({"key": k, "answer": x} for k, x in valid.items()))
             self.known |= valid
         return np.array([self.known.get(keys[item], np.nan) for item in asked], dtype=np.float64)

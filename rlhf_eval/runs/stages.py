@@ -33,12 +33,14 @@ class Run:
     """One run being executed. `config` is localised: its `lab:` references are paths of this machine.
 
     Attributes:
-        scores: folder of the reward model's answers that all runs of the experiment share.
+        shared: folder of what all runs of the experiment share.
+        scores: folder in it with the reward model's answers.
     """
 
     config: RunConfig
     directory: RunDirectory
     progress: Progress
+    shared: Path
     scores: Path
 
     def stage(self, name: str) -> Path:
@@ -90,7 +92,8 @@ def _execute(config: RunConfig, directory: RunDirectory, progress: Progress) -> 
     scores = scores_folder(
         directory.path.parent, config.reward_model, local_hashes(config.reward_model, world)
     )
-    run = Run(localise(config, world), directory, progress, scores)
+    shared = directory.path.parent / "shared"
+    run = Run(localise(config, world), directory, progress, shared, scores)
     write_manifest(directory, _seeds(config), _recorded_hashes(config, world))
     upstream: dict[str, str] = {}
     for name, work in STAGES:
@@ -141,38 +144,34 @@ def _train(run: Run) -> list[Path]:
 def _generate(run: Run) -> list[Path]:
     import torch
 
-    from rlhf_eval.generation.transformers_engine import answer_prompts, load_policy
+    from rlhf_eval.generation.engines import answer_sets
     from rlhf_eval.judging.stage import evaluation_prompts
 
     torch.set_num_threads(run.config.threads)
     policy = run.config.policy
     if run.trains:
         policy = replace(policy, model=str(run.stage("train") / "policy"), revision=None)
-    model, tokenizer = load_policy(policy)
-    files = []
-    for evaluation, prompts in evaluation_prompts(run.config.prompts).items():
-        file = run.stage("generate") / f"{evaluation}.jsonl"
-        limit, seed = run.config.prompts.max_prompt_tokens, run.config.seed
-        answer_prompts(model, tokenizer, prompts, run.config.generation, seed, limit, file, run.advance)
-        files.append(file)
-    return files
+    sets, limit = evaluation_prompts(run.config.prompts), run.config.prompts.max_prompt_tokens
+    folder = run.stage("generate")
+    return answer_sets(policy, run.config.generation, sets, run.config.seed, limit, folder, run.advance)
 
 
 def _judge(run: Run) -> list[Path]:
     from rlhf_eval.judging.stage import judge
 
     answers, folder = _answers(run), run.stage("judge")
-    judge(run.config, answers, folder, run.progress.advance)
-    return [folder / f"{evaluation}.jsonl" for evaluation in answers]
+    judge(run.config, answers, folder, run.shared / "verdicts", run.progress.advance)
+    folders = [folder, *(folder / name for name in run.config.second_judges)]
+    return [place / f"{evaluation}.jsonl" for place in folders for evaluation in answers]
 
 
 def _score(run: Run) -> list[Path]:
-    from rlhf_eval.judging.stage import score
+    from rlhf_eval.judging.scoring import score
     from rlhf_eval.rewards.interface import load_reward_model
 
     gold = run.config.gold_reward_model
     measure = load_reward_model(gold).score if gold else None
-    score(run.config, _answers(run), run.stage("judge"), run.stage("score"), measure)
+    score(run.config, _answers(run), run.stage("judge"), run.stage("score"), measure, _truncated(run))
     return [run.stage("score") / "scores.json", run.stage("score") / "per_prompt.jsonl"]
 
 
@@ -190,8 +189,8 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "benchmark": ("reward_model", "benchmarks", "lab"),
     "train": ("reward_model", "gold_reward_model", "policy", "algorithm", "prompts", "seed", "lab"),
     "generate": ("policy", "prompts", "generation", "seed", "lab"),
-    "judge": ("judge", "prompts", "lab"),
-    "score": ("judge", "prompts", "gold_reward_model", "lab"),
+    "judge": ("judge", "second_judges", "prompts", "lab"),
+    "score": ("judge", "second_judges", "prompts", "gold_reward_model", "lab"),
 }
 
 
@@ -219,6 +218,19 @@ def _answers(run: Run) -> dict[str, dict[str, str]]:
     folder = run.stage("generate")
     return {
         evaluation: {row["prompt_id"]: row["text"] for row in read_jsonl(folder / f"{evaluation}.jsonl")}
+        for evaluation in ("alpaca_eval", "arena_hard")
+    }
+
+
+def _truncated(run: Run) -> dict[str, set[str]]:
+    """Ids of the answers that were cut at the token limit, by evaluation."""
+    folder = run.stage("generate")
+    return {
+        evaluation: {
+            row["prompt_id"]
+            for row in read_jsonl(folder / f"{evaluation}.jsonl")
+            if row["finish"] == "length"
+        }
         for evaluation in ("alpaca_eval", "arena_hard")
     }
 

@@ -16,7 +16,7 @@ def change(name: str, drop: float) -> dict[str, Any]:
     own = {"original": 70.0, "changed": 70 - drop, "drop": drop, "low": drop - 2, "high": drop + 2, "p": 1e-6}
     beyond = {"panel_drop": 0.0, "difference": drop, "difference_low": 1.0, "difference_high": 9.0}
     models = [{"reward_model": model, "fell": 1, "rose": 0} | own for model in (EVIL, "open $x_1$")]
-    about = {"name": name, "description": f"what {EVIL} does", "n": 50}
+    about = {"name": name, "description": f"what {EVIL} does", "n": 50, "invalid": 0}
     return about | own | beyond | {"difference_p": 0.0123, "models": models}
 
 

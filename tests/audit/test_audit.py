@@ -4,9 +4,13 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from rlhf_eval.audit.audit import Answers, Change, change_row
+from rlhf_eval.benchmarks.evaluate import load_benchmark
 from rlhf_eval.cli import main
+from rlhf_eval.config.benchmark_schema import BenchmarkConfig
 from rlhf_eval.files import read_json, write_jsonl
 from rlhf_eval.sources import read_rows
 
@@ -69,7 +73,7 @@ def test_the_contaminated_reward_model_is_found_and_the_clean_ones_are_clear(
     assert all(row["flagged"] == 0 for row in private["methods"])
     assert all(match["text"] for match in public["matches"])
     evidence = [finding["text"] for finding in found["findings"] if finding["kind"] == "evidence"]
-    assert any("stand in its training data" in text for text in evidence)
+    assert any("stand in the training data searched" in text for text in evidence)
     assert any("wider than the panel's" in text for text in evidence)
     for name, panel in others.items():
         found = audited(capsys, *lab, f"reward_model={name}", "--panel", panel)
@@ -107,7 +111,7 @@ def test_the_five_letter_sentence_is_one_command(
     assert removed["difference"] == pytest.approx(
         removed["drop"] - (removed["models"][1]["drop"] + removed["models"][2]["drop"]) / 2
     )
-    folder = tmp_path / "runs/default/audit/rule"
+    folder = tmp_path / "runs/default/audit/rule--judgebench"
     assert read_json(folder / "audit.json") == found
     page = (folder / "audit.html").read_text()
     assert "Absolute drop ↓" in page
@@ -141,7 +145,7 @@ def test_an_artifact_of_ones_own_and_training_data_by_name(
     assert overlap["flagged"]["exact prompt"] == ["p3"]
     # The set is private: where it was found is told, what it says is not.
     assert [match["text"] for match in overlap["matches"]] == ["(private)"]
-    assert "question 3" not in (tmp_path / "runs/default/audit/length_only/audit.html").read_text()
+    assert "question 3" not in (tmp_path / "runs/default/audit/length_only--private/audit.html").read_text()
     row = overlap["methods"][0]
     assert (row["flagged"], row["n_without"]) == (1, 39)
     assert main(["audit", *words, "--pattern", "MORK"]) == 1
@@ -150,9 +154,27 @@ def test_an_artifact_of_ones_own_and_training_data_by_name(
     assert "no regular expression" in capsys.readouterr().err
 
 
+def test_what_could_not_be_scored_is_left_out_and_counted(tmp_path: Path) -> None:
+    """An answer that a rewrite makes too long must not look as if the rewrite had hurt."""
+    write_jsonl(
+        tmp_path / "p.jsonl",
+        [{"id": f"p{n}", "prompt": f"{n}?", "chosen": "aa", "rejected": "b"} for n in range(20)],
+    )
+    benchmark = load_benchmark(BenchmarkConfig("b", {"all": str(tmp_path / "p.jsonl")}))
+    change = Change(benchmark, "perturbation", "", "x", "x", benchmark.items, benchmark.items)
+    right, lost = np.ones(20), np.where(np.arange(20) < 8, np.nan, 1.0)
+    found = change_row(
+        0, change, {"suspect": Answers({}, [right], [lost]), "open": Answers({}, [right], [right])}
+    )
+    assert found is not None
+    assert (found["invalid"], found["n"], found["drop"], found["difference"]) == (8, 12, 0, 0)
+    assert change_row(0, change, {"suspect": Answers({}, [right], [np.full(20, np.nan)])}) is None
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["audit", "reward_model=random", "benchmark=judgebench", "--where", "prompt"], "without --pattern"),
         (["audit", "benchmark=judgebench"], "No reward model is named"),
         (["audit", "reward_model=random"], "No benchmark is named"),
         (["audit", "reward_model=random", "benchmark=judgebench", "--panel", "random"], "in its own panel"),

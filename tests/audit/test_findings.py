@@ -45,7 +45,7 @@ def test_evidence_is_what_lies_beyond_the_panel() -> None:
     arms = [change("removed", 5.0, 0.01)]
     found = findings(audit(ablation=[{"benchmark": "jb", "arms": arms}]))
     assert found[0]["kind"] == "evidence"
-    assert "5.0 beyond the panel (95 %: 4.0 to 6.0)" in found[0]["text"]
+    assert "beyond the panel +5.0 points (95 %: +4.0 to +6.0)" in found[0]["text"]
     found = findings(audit(ablation=[{"benchmark": "jb", "arms": [change("removed", 0.5, 0.4)]}]))
     assert found[0]["kind"] == "clear"
 

@@ -1,8 +1,12 @@
 """Overlap: what is planted is found wherever it stands, what is not is not, in every kind of file."""
 
+import csv
 import gzip
 import json
 import random
+import tempfile
+import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow
@@ -11,16 +15,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlhf_eval.audit import overlap
-from rlhf_eval.audit.ngrams import NgramIndex, numbered, words_of
-from rlhf_eval.audit.overlap import EXACT_BOTH, EXACT_PROMPT, SHARE, Overlap, find_overlap
+from rlhf_eval.audit import corpus as reading
+from rlhf_eval.audit.corpus import documents
+from rlhf_eval.audit.overlap import CANARIES_KEPT, EXACT_BOTH, EXACT_PROMPT, SHARE, Overlap, find_overlap
 from rlhf_eval.benchmarks.items import Item
 from rlhf_eval.errors import ConfigError, DataError
 from rlhf_eval.files import write_jsonl
 from rlhf_eval.progress import SilentProgress
-from rlhf_eval.records import user_prompt
+from rlhf_eval.records import Message, Prompt, user_prompt
 
-RANDOM = random.Random(0)
 WORDS = [f"word{n}" for n in range(5000)]
 
 
@@ -78,9 +81,36 @@ def test_borders_of_batches_lose_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     planted = [" ".join(item.completions[0].split()[:13]) for item in items()]
     file = corpus(tmp_path / "c.jsonl", *(f"{text(30, 50000 + n)} {one}" for n, one in enumerate(planted)))
     whole = search(file)
-    monkeypatch.setattr(overlap, "BATCH_WORDS", 1)
+    monkeypatch.setattr(reading, "BATCH_WORDS", 1)
     assert search(file).flagged == whole.flagged
     assert whole.flagged["13-gram"] == {item.id for item in items()}
+
+
+def test_exact_matches_tell_signs_apart(tmp_path: Path) -> None:
+    """Only sentence punctuation is ignored: another sum is another question."""
+    item = Item("q", user_prompt("q", "What is 3-2?"), ("1", "5"), (1.0, 0.0))
+    assert search(corpus(tmp_path / "a.jsonl", "What is 3+2?"), [item]).flagged[EXACT_PROMPT] == set()
+    assert search(corpus(tmp_path / "b.jsonl", "what is 3 - 2"), [item]).flagged[EXACT_PROMPT] == {"q"}
+
+
+def test_of_a_conversation_every_turn_of_the_user_must_be_there(tmp_path: Path) -> None:
+    turns = (Message("user", "Tell me of Oslo."), Message("assistant", "A city."), Message("user", "Yes."))
+    item = Item("m", Prompt("m", turns), ("It lies in Norway.", "It lies in Peru."), (1.0, 0.0))
+    last = search(corpus(tmp_path / "a.jsonl", "yes"), [item])
+    assert last.flagged[EXACT_PROMPT] == set()
+    write_jsonl(tmp_path / "b.jsonl", [{"messages": ["tell me of oslo", "Oh?", "yes", "it lies in peru"]}])
+    assert search(tmp_path / "b.jsonl", [item]).flagged[EXACT_BOTH] == {"m"}
+    whole = search(corpus(tmp_path / "c.jsonl", "Tell me of Oslo. A city. Yes."), [item])
+    assert (whole.flagged[EXACT_PROMPT], whole.flagged[EXACT_BOTH]) == ({"m"}, set())
+
+
+def test_a_response_by_itself_is_no_exact_match(tmp_path: Path) -> None:
+    found = search(
+        corpus(tmp_path / "a.jsonl", "A", "B"),
+        [Item("q", user_prompt("q", text(9, 1)), ("A", "B"), (1.0, 0.0))],
+    )
+    assert all(ids == set() for ids in found.flagged.values())
+    assert (found.documents, found.passages, found.words) == (2, 2, 2)
 
 
 def test_exact_matches_ignore_case_spacing_and_punctuation(tmp_path: Path) -> None:
@@ -115,6 +145,17 @@ def test_common_phrases_of_a_benchmark_flag_nobody(tmp_path: Path) -> None:
     assert found.common == 3 + 8  # of fifteen words: three 13-grams, eight 8-grams
 
 
+def test_a_prompt_of_many_items_is_no_common_phrase(tmp_path: Path) -> None:
+    """Best-of-N and style benchmarks ask one prompt in many items."""
+    same = [
+        Item(f"i{n}", user_prompt("p", text(40, 7)), (text(60, 1000 + n), text(60, 2000 + n)), (1.0, 0.0))
+        for n in range(10)
+    ]
+    found = search(corpus(tmp_path / "c.jsonl", f"so {text(40, 7)}"), same)
+    assert found.flagged["13-gram"] == found.flagged[SHARE] == {item.id for item in same}
+    assert found.common == 0
+
+
 def test_every_kind_of_file_and_folders(tmp_path: Path) -> None:
     planted = items()[2].prompt.instruction
     rows = [{"n": 1, "messages": [{"role": "user", "content": planted}]}]
@@ -136,15 +177,93 @@ def test_every_kind_of_file_and_folders(tmp_path: Path) -> None:
     assert place == f"{tmp_path}/e/five.parquet, row 1, messages[0].content"
 
 
+def test_what_published_files_have_in_them(tmp_path: Path) -> None:
+    """JSON Lines named .json; maps in Parquet, and Parquet packed; a byte order mark, long fields in CSV."""
+    prompts = [item.prompt.instruction for item in items()]
+    (tmp_path / "lines.json").write_text("\n".join(json.dumps({"t": one}) for one in prompts))
+    assert len(search(tmp_path / "lines.json").flagged[EXACT_PROMPT]) == 40
+    maps = pyarrow.array([[("role", "user"), ("content", prompts[3])]], pyarrow.map_(*[pyarrow.string()] * 2))
+    pyarrow.parquet.write_table(pyarrow.table({"turn": maps}), tmp_path / "map.parquet")
+    assert search(tmp_path / "map.parquet").flagged[EXACT_PROMPT] == {"i3"}
+    packed = gzip.compress((tmp_path / "map.parquet").read_bytes())
+    (tmp_path / "packed.parquet.gz").write_bytes(packed)
+    assert search(tmp_path / "packed.parquet.gz").flagged[EXACT_PROMPT] == {"i3"}
+    (tmp_path / "long.csv").write_text(f'\ufeffa,b\n"{"x " * 100_000}\nand","{prompts[4]}"\n')
+    [match] = [match for match in search(tmp_path / "long.csv").matches if match.method == EXACT_PROMPT]
+    assert (match.id, match.place) == ("i4", f"{tmp_path}/long.csv, row 1, b")
+    [row] = documents(tmp_path / "long.csv")
+    assert [name for name, _ in row.passages] == ["a", "b"]
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.lists(VALUES, max_size=6), st.integers(1, 9), st.sampled_from([None, 1]), st.booleans())
+def test_json_is_read_piece_by_piece_as_if_whole(
+    rows: list[object], chunk: int, indent: int | None, lines: bool
+) -> None:
+    whole = "\n".join(map(json.dumps, rows)) if lines else json.dumps(rows, indent=indent)
+    if lines and rows and isinstance(rows[0], list):
+        return  # a file that starts with a list is that list
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reading, "JSON_CHUNK", chunk)
+        (Path(folder) / "c.json").write_text(whole)
+        read = [document.passages for document in documents(Path(folder) / "c.json")]
+    assert read == [tuple(reading.texts(row)) for row in rows]
+
+
+def rows_of_a_file(path: Path, count: int) -> None:
+    rows = [{"text": text(60, n)} for n in range(count)]
+    if ".parquet" in path.suffixes:
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path, row_group_size=100)
+    elif path.suffix == ".csv":
+        with path.open("w") as stream:
+            writer = csv.DictWriter(stream, ["text"])
+            writer.writeheader()
+            writer.writerows(rows)
+    else:
+        whole = json.dumps(rows) if path.suffix == ".json" else "\n".join(map(json.dumps, rows))
+        path.write_bytes(gzip.compress(whole.encode()) if path.suffix == ".gz" else whole.encode())
+
+
+@pytest.mark.parametrize("name", ["c.jsonl", "c.jsonl.gz", "c.json", "c.csv", "c.parquet"])
+def test_a_file_is_never_held_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(reading, "JSON_CHUNK", 10_000)
+    monkeypatch.setattr(reading, "PARQUET_ROWS", 50)
+    rows_of_a_file(tmp_path / name, 4000)
+    held = sum(len(one) for document in documents(tmp_path / name) for _, one in document.passages)
+    tracemalloc.start()
+    assert sum(1 for _ in documents(tmp_path / name)) == 4000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert held > 2_000_000
+    assert peak < held / 4
+
+
+PACKED = gzip.compress(("\n".join(json.dumps({"t": text(90, n)}) for n in range(99))).encode())
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("c.jsonl", '{"text": "a"}\n{"text": \n', r"c\.jsonl, line 2 is malformed JSON"),
-        ("c.txt", "words", "no known file type"),
+        ("c.jsonl", b'{"text": "a"}\n{"text": \n', r"c\.jsonl, line 2 is malformed JSON"),
+        ("c.jsonl", b'{"text": "a"}\n\n{"text": "\xff"}\n', r"c\.jsonl, line 3 is malformed JSON"),
+        ("c.json", b'[{"text": "a"},\n{"text": b}]', r"c\.json, line 2 is malformed JSON"),
+        ("c.json", b'[{"text": "a"},\n{"text": "b"}\n', r"c\.json, line 3 is malformed JSON"),
+        ("c.csv", b"text\na\ncaf\xe9\n", r"c\.csv cannot be read beyond row 0"),
+        ("c.jsonl.gz", PACKED[: len(PACKED) // 2], r"gz cannot be read beyond row \d+: .*ended before"),
+        ("c.jsonl.gz", b'{"text": "a"}', "gz cannot be read beyond row 0: Not a gzipped file"),
+        ("c.parquet", b"nothing of this kind", "parquet cannot be read beyond row 0"),
+        ("c.txt", b"words", "no known file type"),
     ],
 )
-def test_data_that_cannot_be_read_are_named(tmp_path: Path, name: str, content: str, message: str) -> None:
-    (tmp_path / name).write_text(content)
+def test_data_that_cannot_be_read_are_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=message):
         search(tmp_path / name)
 
@@ -162,13 +281,33 @@ def test_a_canary_is_found(tmp_path: Path) -> None:
     file = corpus(tmp_path / "c.jsonl", "nothing", "see canary 1f3a here")
     found = search(file, canaries={"b": ["canary 1f3a"]})
     assert found.canaries == [f"{file}, row 2, text"]
+    often = search(corpus(tmp_path / "d.jsonl", *["canary 1f3a"] * 500), canaries={"b": ["canary 1f3a"]})
+    assert len(often.canaries) == CANARIES_KEPT
 
 
-def test_a_file_is_read_line_by_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_counts_bytes_of_all_files(tmp_path: Path) -> None:
+    corpus(tmp_path / "a.jsonl", "x" * 900)
+    corpus(tmp_path / "b.jsonl", "x" * 90)
+    told = []
+
+    class Told(SilentProgress):
+        def advance(self, done: int, total: int, text: str = "") -> None:
+            told.append(done / total)
+
+    find_overlap({"b": items()}, [str(tmp_path)], Told())
+    sizes = [(tmp_path / name).stat().st_size for name in ("a.jsonl", "b.jsonl")]
+    assert told == [pytest.approx(sizes[0] / sum(sizes), abs=0.001), 1]
+
+
+@pytest.mark.parametrize(("name", "start", "between"), [("c.jsonl", "", "\n"), ("c.json", "[", ",\n")])
+def test_a_file_is_read_piece_by_piece(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, start: str, between: str
+) -> None:
     """A broken line far behind is met only after the documents before it have been searched."""
     lines = [json.dumps({"text": text(100, 50000 + n)}) for n in range(50)]
-    (tmp_path / "c.jsonl").write_text("\n".join([*lines, "{broken"]))
-    monkeypatch.setattr(overlap, "BATCH_WORDS", 100)
+    (tmp_path / name).write_text(start + between.join([*lines, "{broken"]))
+    monkeypatch.setattr(reading, "BATCH_WORDS", 100)
+    monkeypatch.setattr(reading, "JSON_CHUNK", 1000)
     seen = []
 
     class Seen(SilentProgress):
@@ -176,63 +315,63 @@ def test_a_file_is_read_line_by_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
             seen.append(done)
 
     with pytest.raises(DataError, match="line 51"):
-        find_overlap({"b": items()}, [str(tmp_path / "c.jsonl")], Seen())
+        find_overlap({"b": items()}, [str(tmp_path / name)], Seen())
     assert len(seen) > 20
+    assert seen[0] < 200, "of a thousand"
 
 
-def naive(texts: list[list[str]], passage: list[str], n: int) -> set[int]:
-    """Numbers of the texts that share n words in a row with a passage: sets of tuples, nothing else."""
-    grams = {tuple(passage[i : i + n]) for i in range(len(passage) - n + 1)}
-    return {
-        number
-        for number, words in enumerate(texts)
-        if any(tuple(words[i : i + n]) in grams for i in range(len(words) - n + 1))
-    }
+def grams(words: list[str], n: int) -> Iterator[tuple[int, tuple[str, ...]]]:
+    yield from ((place, tuple(words[place : place + n])) for place in range(len(words) - n + 1))
 
 
-@settings(deadline=None, max_examples=150)
+def shares_by_sets(words: list[str], seen: set[tuple[str, ...]]) -> float:
+    covered = {place + step for place, gram in grams(words, 8) if gram in seen for step in range(8)}
+    return len(covered) / len(words) if words else 0.0
+
+
+WORD_LISTS = st.lists(st.sampled_from(["a", "b", "c"]), max_size=16)
+
+
+@settings(deadline=None, max_examples=100)
 @given(
-    st.lists(st.lists(st.sampled_from("abcd"), max_size=12), min_size=1, max_size=6),
-    st.lists(st.sampled_from("abcde"), max_size=40),
-    st.integers(2, 5),
+    st.lists(st.tuples(WORD_LISTS, WORD_LISTS, WORD_LISTS), min_size=1, max_size=5),
+    st.lists(st.lists(WORD_LISTS, max_size=3), min_size=1, max_size=4),
+    st.integers(7, 13),
+    st.sampled_from([1, 10, 400_000]),
 )
-def test_the_index_finds_what_sets_of_tuples_find(texts: list[list[str]], passage: list[str], n: int) -> None:
-    numbers: dict[str, int] = {}
-    tokens = numbered(texts, numbers, grow=True)
-    starts = [0]
-    for words in texts:
-        starts.append(starts[-1] + len(words) + 1)
-    text_of = [number for number, words in enumerate(texts) for _ in range(len(words) + 1)]
-    import numpy as np
-
-    index = NgramIndex(tokens, n, np.array(text_of), most_groups=99)
-    hits = index.search(numbered([passage], numbers, grow=False))
-    assert {text_of[there] for there in hits.there} == naive(texts, passage, n)
-    for here, there in zip(hits.here, hits.there, strict=True):
-        number = text_of[there]
-        start = int(there) - starts[number]
-        assert passage[here : here + n] == texts[number][start : start + n]
-
-
-def test_hashes_that_collide_make_no_false_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
-    import numpy as np
-
-    from rlhf_eval.audit import ngrams
-
-    def worst(tokens: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-        size = max(len(tokens) - n + 1, 0)
-        whole = np.array([(tokens[i : i + n] > 0).all() for i in range(size)], dtype=bool)
-        return np.full(size, 7, dtype=np.uint64), whole
-
-    monkeypatch.setattr(ngrams, "_hashes", worst)
-    numbers: dict[str, int] = {}
-    tokens = numbered([["a", "b", "c"], ["c", "b", "a"]], numbers, grow=True)
-    index = NgramIndex(tokens, 2, np.array([0] * 4 + [1] * 4), most_groups=99)
-    hits = index.search(numbered([["x", "b", "c", "b"]], numbers, grow=False))
-    assert sorted(zip(hits.here.tolist(), hits.there.tolist(), strict=True)) == [(1, 1), (2, 4)]
-
-
-def test_words_of_several_scripts() -> None:
-    assert words_of("Don't STOP, naïve Ünïcode_1!") == ["don", "t", "stop", "naïve", "ünïcode_1"]
-    assert words_of("你好 world 世界") == ["你", "好", "world", "世", "界"]
-    assert words_of(" … ?! ") == []
+def test_a_search_finds_what_sets_of_tuples_find(
+    made: list[tuple[list[str], list[str], list[str]]], rows: list[list[list[str]]], n: int, batch: int
+) -> None:
+    """Five prompts at most, so that no phrase is common."""
+    the_items = [
+        Item(str(number), user_prompt(str(number), " ".join(prompt)), (" ".join(a), " ".join(b)), (1.0, 0.0))
+        for number, (prompt, a, b) in enumerate(made)
+    ]
+    passages = [passage for row in rows for passage in row]
+    seen = {size: {gram for passage in passages for _, gram in grams(passage, size)} for size in (8, n)}
+    expected: dict[str, set[str]] = {EXACT_PROMPT: set(), EXACT_BOTH: set(), f"{n}-gram": set(), SHARE: set()}
+    shares = {}
+    for item, (prompt, *responses) in zip(the_items, made, strict=True):
+        with_prompt = [row for row in rows if prompt and prompt in row]
+        if with_prompt:
+            expected[EXACT_PROMPT].add(item.id)
+        if any(response and response in row for row in with_prompt for response in responses):
+            expected[EXACT_BOTH].add(item.id)
+        if any(gram in seen[n] for words in (prompt, *responses) for _, gram in grams(words, n)):
+            expected[f"{n}-gram"].add(item.id)
+        both = (shares_by_sets(prompt, seen[8]), max(shares_by_sets(one, seen[8]) for one in responses))
+        if max(both) > 0:
+            shares[item.id] = pytest.approx(both)
+        if max(both) >= 0.5:
+            expected[SHARE].add(item.id)
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reading, "BATCH_WORDS", batch)
+        write_jsonl(Path(folder) / "c.jsonl", [{"t": [" ".join(one) for one in row]} for row in rows])
+        found = search(Path(folder) / "c.jsonl", the_items, n)
+    assert found.flagged == expected
+    assert found.shares == shares
+    assert found.documents == len(rows)
+    assert found.words == sum(map(len, passages))
+    for match in found.matches:
+        row, field = match.place.split(", row ")[1].split(", ")
+        assert match.text in " ".join(rows[int(row) - 1][int(field[2:-1])])

@@ -1,7 +1,10 @@
 """Scoring items: once for an experiment, by scorers and by those that only compare; and private sets."""
 
+import gzip
+import html
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +36,7 @@ def rule(tmp_path: Path) -> list[str]:
     """A reward model that likes length, and writes down what it is asked in `asked.txt`."""
     (tmp_path / "rules.py").write_text(RULE.format(log=str(tmp_path / "asked.txt")))
     function = f"reward_model.function={tmp_path}/rules.py:value"
-    return ["reward_model=rule", function, f"output={tmp_path}/runs"]
+    return ["reward_model=rule", function, f"output={tmp_path}/runs", "reward_model.max_invalid_share=0.5"]
 
 
 def asked(tmp_path: Path) -> list[str]:
@@ -124,6 +127,42 @@ def test_a_text_that_two_benchmarks_share_is_scored_once(rule: list[str], tmp_pa
     assert again.loaded is None  # nothing was missing, so the reward model was not even loaded
 
 
+def test_a_reward_model_that_changed_is_asked_again(
+    rule: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "private.jsonl"
+    pairs(data, ("longer", "short"), ("bbb", "a"))
+    command = ["benchmark", *rule, "benchmark=private", "--data", str(data), "--json"]
+    assert main(command) == 0
+    assert json.loads(capsys.readouterr().out)["accuracy"] == 100
+    code = (tmp_path / "rules.py").read_text()
+    (tmp_path / "rules.py").write_text(code.replace("float(len(completion))", "-float(len(completion))"))
+    assert main(command) == 0
+    assert json.loads(capsys.readouterr().out)["accuracy"] == 0
+
+
+def test_a_server_that_does_not_answer_makes_no_number(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "private.jsonl"
+    pairs(data, ("longer", "short"), ("bbb", "a"))
+    words = ["reward_model=served", "reward_model.endpoint.base_url=http://127.0.0.1:9", f"output={tmp_path}"]
+    words += ["reward_model.endpoint.timeout_seconds=1", "reward_model.endpoint.deadline_seconds=1"]
+    allowed = "benchmarks.private.may_be_sent_to_remote_models=true"
+    assert main(["benchmark", *words, allowed, "benchmark=private", "--data", str(data)]) == 1
+    assert "no valid score for 2 of 2 items" in capsys.readouterr().err
+
+
+def test_answers_of_a_server_are_not_kept_for_another_one(tmp_path: Path) -> None:
+    endpoint = EndpointConfig(base_url="http://127.0.0.1:9", timeout_seconds=1, deadline_seconds=1)
+    (tmp_path / "reward_model.json").write_text('{"name": "far", "only_compares": false}')
+    (tmp_path / "old.jsonl").write_text('{"key": "k", "answer": 1.0}\n')
+    stored = StoredRewardModel(
+        RewardModelConfig("far", "remote", endpoint=endpoint), tmp_path, SilentProgress(), lambda asked: "k"
+    )
+    assert not stored.score([user_prompt("p", "?").answered("!")]).valid.any()
+
+
 class Longer(PairwiseRewardModel):
     """Compares lengths, and cannot say how good one is."""
 
@@ -180,6 +219,73 @@ def test_a_private_set_stays_private(
     assert capsys.readouterr().out.split() == [str(corpus)]
     corpus.write_text(f'{{"meta": "{canary}"}}')
     assert main(find) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("plain.txt", lambda text: text.encode()),
+        ("ours.jsonl", lambda text: json.dumps({"x": text}, ensure_ascii=False).encode()),
+        ("ascii.json", lambda text: json.dumps({"x": text}).encode()),
+        ("page.html", lambda text: html.escape(text).encode()),
+        ("packed.jsonl.gz", lambda text: gzip.compress(json.dumps({"x": text}).encode())),
+    ],
+)
+def test_leaks_are_found_in_every_form(
+    tmp_path: Path, name: str, form: Callable[[str], bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = 'A prompt that is "quoted" & wórded\nover two lines, known to nobody'
+    (tmp_path / "set").mkdir()
+    pairs(tmp_path / "set" / "p.jsonl", ("a", "b"), prompt=text)
+    assert main(["private", "seal", str(tmp_path / "set/p.jsonl")]) == 0
+    (tmp_path / "places").mkdir()
+    find = ["private", "find", str(tmp_path / "set/p.jsonl"), str(tmp_path / "places")]
+    assert main(find) == 0
+    (tmp_path / "places" / name).write_bytes(form(f"before {text} 0 after"))
+    capsys.readouterr()
+    assert main(find) == 1
+    assert capsys.readouterr().out.split() == [str(tmp_path / "places" / name)]
+    assert main([*find, str(tmp_path / "nowhere")]) == 1
+    assert "nowhere does not exist" in capsys.readouterr().err
+
+
+GOOD = {"id": "p", "prompt": "?", "chosen": "a", "rejected": "b"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("d.jsonl", json.dumps(GOOD | {"chosen": [{"role": "assistant", "content": "a"}]}), "is no text"),
+        ("d.jsonl", json.dumps(GOOD | {"prompt": 3}), "neither text nor a list of turns"),
+        ("d.jsonl", json.dumps(GOOD | {"prompt": [{"role": "user", "content": None}]}), "is no text"),
+        ("d.jsonl", json.dumps(GOOD | {"subset": ["x"]}), "is no text"),
+        ("d.json", "[1, 2]", "JSON list of objects"),
+        ("d.jsonl", "", "hold no rows"),
+        ("d.csv", b"id,prompt,chosen,rejected\np,\xe9,a,b\n", r"is no \.csv file"),
+        ("d.jsonl.gz", b"not gzip", r"is no \.jsonl\.gz file"),
+        ("d.parquet", b"not parquet", r"is no \.parquet file"),
+    ],
+)
+def test_data_that_cannot_be_used_are_named_without_a_traceback(
+    tmp_path: Path, name: str, content: str | bytes, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    command = ["benchmark", "reward_model=length_only", f"output={tmp_path}/runs", "benchmark=private"]
+    assert main([*command, "--data", str(tmp_path / name)]) == 1
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_a_long_field_and_a_mark_at_the_beginning_of_a_csv_are_no_mistakes(tmp_path: Path) -> None:
+    long = "word " * 40_000
+    (tmp_path / "d.csv").write_text(f"id,prompt,chosen,rejected\np,?,{long},b\n", encoding="utf-8-sig")
+    command = ["benchmark", "reward_model=length_only", f"output={tmp_path}/runs", "benchmark=private"]
+    assert main([*command, "--data", str(tmp_path / "d.csv")]) == 0
+
+
+def test_two_benchmarks_of_one_name_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["benchmark=private,judgebench", "benchmarks.private.name=judgebench", "reward_model=random"]
+    assert main(["benchmark", *words, f"output={tmp_path}"]) == 2
+    assert "cannot name this benchmark's files" in capsys.readouterr().err
 
 
 def test_a_private_set_is_not_sent_away_unless_the_configuration_says_so(tmp_path: Path) -> None:

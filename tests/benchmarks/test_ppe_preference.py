@@ -94,7 +94,7 @@ def test_ties_do_not_count_and_equal_or_invalid_scores_are_wrong(tmp_path: Path)
     assert summary.right.tolist() == [1, 0, 0, 0, 0, 0]
     assert summary.accuracy == 25.0  # 1 of the 4 votes that are no tie
     assert summary.subsets == {"hard prompts": 50.0, "math": 0.0, "coding": 0.0}  # 1/2, 0/1, 0/1
-    assert (summary.n, summary.metrics["votes that are no tie"]) == (6, 4.0)
+    assert (summary.n, summary.metrics["votes that are no tie"]) == (4, 4.0)
     assert summary.low < 25 < summary.high
 
 

@@ -132,7 +132,7 @@ def test_pairs_by_hand(tmp_path: Path) -> None:
     assert shown["metrics"] == pytest.approx({"micro accuracy over all items, %": 100 * 5 / 9})
     assert (shown["n"], shown["invalid"]) == (9, 2)
     assert shown["low"] < shown["accuracy"] < shown["high"]
-    [note] = shown["notes"]
+    [note, _] = shown["notes"]
     assert "9 items are no published version (RMB pairwise: 17131)" in note
 
 
@@ -213,7 +213,7 @@ def test_a_file_by_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtur
         ([pair(1, CODE, chosen={"text": "good"})], "row 1 is not as published: KeyError 'answer'"),
         ([pair(1, CODE, chosen="good")], "row 1 is not as published: TypeError"),
         ([pair(1, CODE, chosen=answer(None))], "row 1 is not as published: TypeError None is no text"),  # type: ignore[arg-type]
-        ([pair(1, CODE, conversation_input=[{"role": "user"}])], "row 1 is not as published: KeyError"),
+        ([pair(1, CODE, conversation_input=[{"role": "user"}])], "row 1: the prompt is neither"),
         ([pair(1, CODE), pair(1, CHAT)], r"row 1 repeats the id '1'"),
         ([pair(1, CODE, reject=[])], r"row 1 \('1'\) has no prompt with two completions or more"),
     ],

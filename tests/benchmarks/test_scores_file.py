@@ -44,7 +44,7 @@ def test_an_id_may_stand_with_its_subset(tmp_path: Path) -> None:
 
 
 def test_the_forms_of_more_completions(tmp_path: Path) -> None:
-    (tmp_path / "s.csv").write_text("id,score_1,score_2,score_10,score_3\nq,1,2,4,3\n")
+    (tmp_path / "s.csv").write_text("id,score_1,score_2,score_4,score_3\nq,1,2,4,3\n")
     assert values(read_scores(str(tmp_path / "s.csv"), FOUR)) == [[1, 2, 3, 4]]
     write_jsonl(tmp_path / "s.jsonl", [{"id": "q", "chosen": [1, 2], "rejected": [3, 4]}])
     assert values(read_scores(str(tmp_path / "s.jsonl"), FOUR)) == [[1, 3, 4, 2]]
@@ -58,8 +58,8 @@ def test_the_forms_of_more_completions(tmp_path: Path) -> None:
         ("id,chosen,rejected\np1,1,2\np3,1,2\n", "row 2: the benchmark has no item 'p3'"),
         ("id,chosen,rejected\np1,nan,2\n", r"row 1 \('p1'\): the score is nan"),
         ("id,chosen,rejected\np1,inf,2\n", r"row 1 \('p1'\): the score is inf"),
-        ("id,chosen,rejected\np1,good,2\n", r"row 1 \('p1'\): 'good' is no score"),
-        ("id,chosen,rejected\np1,,2\n", r"row 1 \('p1'\): '' is no score"),
+        ("id,chosen,rejected\np1,good,2\n", r"row 1 \('p1'\): what stands for a score is no number"),
+        ("id,chosen,rejected\np1,,2\n", r"row 1 \('p1'\): what stands for a score is no number"),
         ("id,chosen,rejected\n,1,2\n", "row 1 has no `pair_id` or `id`"),
         ("id,better,worse\np1,1,2\n", r"row 1 \('p1'\) has no scores in a known form"),
         ("id,score_1,score_2,score_3\np1,1,2,3\n", r"row 1 \('p1'\) has 3 scores for 2 completions"),
@@ -69,6 +69,19 @@ def test_a_mistake_is_named_by_row(tmp_path: Path, text: str, message: str) -> N
     (tmp_path / "s.csv").write_text(text)
     with pytest.raises(DataError, match=message):
         read_scores(str(tmp_path / "s.csv"), PAIRS)
+
+
+def test_shapes_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    def refused(**row: object) -> str:
+        write_jsonl(tmp_path / "s.jsonl", [{"id": "p1"} | row, {"id": "p2", "scores": [1, 2]}])
+        with pytest.raises(DataError) as error:
+            read_scores(str(tmp_path / "s.jsonl"), PAIRS)
+        return error.value.what
+
+    assert "other numbers of chosen and rejected" in refused(chosen=[2, 3], rejected=[1])
+    assert "no scores in a known form" in refused(score_3=1, score_7=2)
+    assert "true and false" in refused(scores=[True, False])
+    assert "secret" not in refused(chosen="a secret text", rejected="another secret text")
 
 
 def test_a_malformed_line_is_named_by_its_number(tmp_path: Path) -> None:

@@ -4,12 +4,16 @@ import numpy as np
 import pytest
 
 from rlhf_eval.benchmarks.statistics import accuracy_by_subset, weighted_accuracy
+from rlhf_eval.errors import DataError
 
 
 def test_the_weighted_mean_of_subsets_by_hand() -> None:
     right = np.array([1.0, 0.0, 1.0, 1.0, 0.5, 0.0])
     subsets = ["a", "a", "b", "b", "b", "not counted"]
-    accuracy, low, high = weighted_accuracy(right, subsets, {"a": 0.75, "b": 0.25}, list("uvwxyz"))
+    weights = {"a": 0.75, "b": 0.25}
+    accuracy, low, high, weight = weighted_accuracy(right, subsets, weights, list("uvwxyz"))
+    assert weight == pytest.approx([0.375, 0.375, 1 / 12, 1 / 12, 1 / 12, 0])
+    assert accuracy == pytest.approx(100 * weight @ right)
     assert accuracy == pytest.approx(100 * (0.75 * 0.5 + 0.25 * 2.5 / 3))
     assert low < accuracy < high
     assert accuracy_by_subset(right, subsets) == pytest.approx(
@@ -21,7 +25,7 @@ def test_the_bootstrap_has_the_standard_error_of_a_stratified_mean() -> None:
     rng = np.random.default_rng(1)
     right = (rng.random(3000) < 0.7).astype(float)
     subsets = ["a"] * 1000 + ["b"] * 2000
-    accuracy, low, high = weighted_accuracy(right, subsets, {"a": 0.5, "b": 0.5}, list(range(3000)))
+    accuracy, low, high, _ = weighted_accuracy(right, subsets, {"a": 0.5, "b": 0.5}, list(range(3000)))
     error = 100 * np.sqrt(0.25 * right[:1000].var() / 1000 + 0.25 * right[1000:].var() / 2000)
     assert (accuracy - low) / 1.96 == pytest.approx(error, rel=0.1)
     assert (high - accuracy) / 1.96 == pytest.approx(error, rel=0.1)
@@ -33,10 +37,10 @@ def test_items_of_one_prompt_are_no_independent_evidence() -> None:
     right = np.repeat(by_prompt, 9)  # nine items each, all right or all wrong
     names = ["all"] * len(right)
     prompts = [f"prompt {n}" for n in np.repeat(np.arange(200), 9)]
-    _, low, high = weighted_accuracy(right, names, {"all": 1.0}, prompts)
+    _, low, high, _ = weighted_accuracy(right, names, {"all": 1.0}, prompts)
     error = 100 * np.sqrt(by_prompt.var() / 200)
     assert (high - low) / (2 * 1.96) == pytest.approx(error, rel=0.1)
-    _, low, high = weighted_accuracy(right, names, {"all": 1.0}, list(range(len(right))))
+    _, low, high, _ = weighted_accuracy(right, names, {"all": 1.0}, list(range(len(right))))
     assert (high - low) / (2 * 1.96) == pytest.approx(error / 3, rel=0.1)
 
 
@@ -45,6 +49,11 @@ def test_nine_in_ten_five_intervals_hold_the_truth() -> None:
     held = 0
     for _ in range(200):
         right = (rng.random(150) < 0.8).astype(float)
-        _, low, high = weighted_accuracy(right, ["all"] * 150, {"all": 1.0}, list(range(150)))
+        _, low, high, _ = weighted_accuracy(right, ["all"] * 150, {"all": 1.0}, list(range(150)))
         held += low <= 80 <= high
     assert 182 <= held <= 199  # 95 % of 200 within three standard deviations
+
+
+def test_items_of_which_none_counts_are_refused() -> None:
+    with pytest.raises(DataError, match="No item"):
+        weighted_accuracy(np.array([1.0]), ["tie"], {"decided": 1.0}, ["p"])

@@ -106,6 +106,8 @@ class Endpoint:
     def __init__(self) -> None:
         self.fault: Callable[[int, int], str | None] = lambda times, number: None
         self.good = 0
+        self.hanging = threading.Event()
+        """Set to let hanging calls go."""
         self.seen: dict[bytes, int] = {}
         self.headers: dict[str, str] = {}
         self.lock = threading.Lock()
@@ -128,13 +130,18 @@ class Endpoint:
                     self.connection.close()
                     self.close_connection = True
                     return
+                if fault == "hang":
+                    endpoint.hanging.wait(30)
+                    self.close_connection = True
+                    return
                 status, reply, headers = endpoint.reply(fault, body)
                 self.send_response(status)
                 for name, value in ({"Content-Type": "application/json"} | headers).items():
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(reply)))
                 self.end_headers()
-                self.wfile.write(reply)
+                self.wfile.write(reply[: len(reply) // 2] if fault == "half" else reply)
+                self.close_connection = fault == "half"
 
             def log_message(self, format: str, *args: object) -> None:
                 pass

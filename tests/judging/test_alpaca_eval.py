@@ -3,12 +3,13 @@ import gzip
 import json
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rlhf_eval.config.schema import AlpacaEvalConfig, JudgeConfig
-from rlhf_eval.errors import ConfigError, DataError
+from rlhf_eval.errors import DataError
 from rlhf_eval.judging import alpaca_eval
 from rlhf_eval.judging.question import JudgeAnswer, UnreadableAnswer
 from rlhf_eval.records import Verdict
@@ -76,20 +77,31 @@ def test_scores_do_not_depend_on_row_order_and_a_lost_row_shifts_nothing(real_se
 
 
 @pytest.mark.golden
-def test_the_package_itself_asks_the_same(real_set):
+@pytest.mark.parametrize(
+    ("annotator", "prompt", "switches"),
+    [
+        (
+            "weighted_alpaca_eval_gpt4_turbo",
+            "alpaca_eval_clf_gpt4_turbo/alpaca_eval_clf.txt",
+            True,
+        ),
+        ("gpt4_turbo_logprob", "gpt4_turbo_clf/basic_clf_prompt.txt", True),
+        ("alpaca_eval_gpt4", "alpaca_eval_gpt4/alpaca_eval.txt", True),
+        ("claude_3_opus_ranking", "claude_3_opus_ranking/ranking_prompt.txt", True),
+        ("lmsys_gpt4", "lmsys_gpt4/lmsys_prompt.txt", False),
+    ],
+)
+def test_the_package_itself_asks_the_same(real_set, annotator, prompt, switches):
     """Prompt and order of the answers against the code of the installed package."""
     utils = pytest.importorskip("alpaca_eval.utils")
     import pandas as pd
 
-    config, items = real_set
-    template = (
-        Path(utils.__file__).parent / "evaluators_configs/alpaca_eval_clf_gpt4_turbo/alpaca_eval_clf.txt"
-    ).read_text()
+    config, items = replace(real_set[0], annotator=annotator), real_set[1]
+    template = (Path(utils.__file__).parent / "evaluators_configs" / prompt).read_text()
     answers = {item.prompt.id: f"answer {n}\n" for n, item in enumerate(items)}
-    for question, item in list(zip(alpaca_eval.questions(items, answers, config, JUDGE), items, strict=True))[
-        ::20
-    ]:
-        switched = utils.random_seeded_choice(
+    asked = alpaca_eval.questions(items, answers, config, JUDGE)
+    for question, item in list(zip(asked, items, strict=True))[::20]:
+        switched = switches and utils.random_seeded_choice(
             seed="is_switched_outputs" + item.prompt.instruction + "0", choices=[False, True]
         )
         outputs = [item.reference, answers[item.prompt.id]]
@@ -98,8 +110,9 @@ def test_the_package_itself_asks_the_same(real_set):
         [text], _ = utils.make_prompts(pd.DataFrame([row]), template)
         assert question.messages == utils.prompt_to_chatml(text.strip())
         assert question.policy_first == switched
-        assert question.parameters["max_tokens"] == 1
-        assert question.parameters["top_logprobs"] == 5
+        is_token = "clf" in prompt
+        assert question.parameters["max_tokens"] == (1 if is_token else JUDGE.max_tokens)
+        assert question.parameters.get("top_logprobs") == (5 if is_token else None)
 
 
 def test_difficulty_is_joined_by_instruction_or_by_index_into_the_whole_set(tmp_path):
@@ -157,12 +170,37 @@ def test_text_with_braces_and_chat_marks_stays_text():
 
 
 @pytest.mark.parametrize(
-    ("annotator", "said"),
+    ("annotator", "text", "share"),
     [
-        ("weighted_alpaca_eval_gpt4_turbos", "Did you mean 'weighted_alpaca_eval_gpt4_turbo'"),
-        ("alpaca_eval_gpt4", "does not answer with the single token"),
+        ("alpaca_eval_gpt4", "[{'model': 'model_1', 'rank': 2}, {'model': 'model_2', 'rank': 1}]", 0.0),
+        ("lmsys_gpt4", "8 7\nThe first one is better.", 1.0),
     ],
 )
-def test_an_annotator_that_cannot_be_used_is_refused(annotator, said):
-    with pytest.raises(ConfigError, match=said):
-        alpaca_eval.annotator_messages(annotator)
+def test_a_text_verdict_is_read_for_the_policy_in_the_place_where_it_was_shown(
+    tmp_path, annotator, text, share
+):
+    rows = [{"instruction": f"do {n}", "output": "REFERENCE", "generator": "base"} for n in range(8)]
+    (tmp_path / "set.json").write_text(json.dumps(rows))
+    config = AlpacaEvalConfig(str(tmp_path / "set.json"), annotator=annotator)
+    items = alpaca_eval.load(config)
+    asked = alpaca_eval.questions(items, {item.prompt.id: "POLICY" for item in items}, config, JUDGE)
+    # lmsys_gpt4 always shows the baseline first; the others toss a coin for each instruction.
+    assert {question.policy_first for question in asked} == (
+        {False} if annotator == "lmsys_gpt4" else {False, True}
+    )
+    for question in asked:
+        shown = question.messages[-1]["content"]
+        assert (shown.index("POLICY") < shown.index("REFERENCE")) == question.policy_first
+        assert "logprobs" not in question.parameters
+        assert question.parameters["max_tokens"] == JUDGE.max_tokens
+        verdict = question.answered(JudgeAnswer(text, None, "stop"))
+        assert verdict.preference == (share if question.policy_first else 1 - share)
+        assert question.answered(JudgeAnswer("Both are fine.", None, "stop")).preference is None
+
+
+@pytest.mark.parametrize("difficulty", ["NaN", "inf", "hard", ""])
+def test_a_difficulty_that_is_no_number_is_refused(tmp_path, difficulty):
+    (tmp_path / "set.json").write_text('[{"instruction": "one", "output": "x"}]')
+    (tmp_path / "difficulty.csv").write_text(f"index,instruction_difficulty\n0,{difficulty}\n")
+    with pytest.raises(DataError, match="no table of difficulties"):
+        alpaca_eval.load(AlpacaEvalConfig(str(tmp_path / "set.json"), str(tmp_path / "difficulty.csv")))

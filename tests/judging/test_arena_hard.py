@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,12 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_eval.config.schema import ArenaHardConfig, JudgeConfig
-from rlhf_eval.errors import DataError
+from rlhf_eval.errors import DataError, JudgeError
 from rlhf_eval.judging import arena_hard
 from rlhf_eval.judging.question import JudgeAnswer, UnreadableAnswer
+from rlhf_eval.judging.style_features import OWN_LENGTH
+from rlhf_eval.judging.style_normalisation import Constants, Normalisation, write_normalisation
 from rlhf_eval.records import Verdict, user_prompt
 
 LABELS = ("A>>B", "A>B", "A=B", "B>A", "B>>A")
+MIRRORED = dict(zip(("B<<A", "B<A", "B=A", "A<B", "A<<B"), LABELS, strict=True))
 JUDGE = JudgeConfig("lab", "lab-judge-1")
 no_brackets = st.text().filter(lambda text: "[" not in text and "]" not in text)
 
@@ -27,7 +31,16 @@ def test_the_last_label_wins(before, labels):
 
 @given(st.text(alphabet="AB<>=[]ab x", max_size=40))
 def test_only_known_labels_come_out(text):
-    assert arena_hard.parse_label(text) in (*LABELS, None)
+    assert arena_hard.parse_label(text) in (*LABELS, *MIRRORED, None)
+
+
+@pytest.mark.parametrize(("mirrored", "label"), MIRRORED.items())
+def test_a_label_written_the_other_way_round_says_the_same(mirrored, label):
+    """arena-hard-auto knows both writings (`load_judgments`)."""
+    items, verdicts = games((mirrored, label), (label, mirrored))
+    _, plain = games((label, label), (label, label))
+    assert [v.preference for v in verdicts] == [v.preference for v in plain]
+    assert arena_hard.score(items, verdicts).score == arena_hard.score(items, plain).score
 
 
 @pytest.mark.parametrize("text", ["", "a[b] = B[A]", "[[A]]", "[[C>D]]", "A>B", "[[A>B", "[[A>>>B]]"])
@@ -128,6 +141,104 @@ def test_the_judge_prompt_can_be_replaced(tmp_path):
     (tmp_path / "official.txt").write_text("Judge them.\n")
     judge = JudgeConfig("lab", "m", arena_hard_prompt=str(tmp_path / "official.txt"))
     assert arena_hard.system_prompt(judge) == "Judge them."
+    assert arena_hard.system_prompt(judge, "creative_writing") == "Judge them."
+
+
+def test_the_judge_prompt_can_be_replaced_by_category(tmp_path):
+    source = tmp_path / "official.json"
+    source.write_text(json.dumps({"hard_prompt": "Solve it first.\n", "creative_writing": "Read them."}))
+    judge = JudgeConfig("lab", "m", arena_hard_prompt=str(source))
+    items = [
+        arena_hard.Item(user_prompt(category, "?"), "!", "base", category)
+        for category in ("hard_prompt", "creative_writing")
+    ]
+    asked = arena_hard.questions(items, {"hard_prompt": "a", "creative_writing": "b"}, judge)
+    systems = [question.messages[0]["content"] for question in asked]
+    assert systems == ["Solve it first.", "Solve it first.", "Read them.", "Read them."]
+    with pytest.raises(DataError, match=r"official.json' has no instructions for the category math"):
+        arena_hard.system_prompt(judge, "math")
+
+
+def test_creative_writing_has_instructions_of_its_own():
+    hard, creative = (arena_hard.system_prompt(JUDGE, c) for c in ("hard_prompt", "creative_writing"))
+    assert all(f"[[{label}]]" in prompt for label in LABELS for prompt in (hard, creative))
+    assert "your own answer" in hard
+    assert "your own answer" not in creative
+
+
+def test_identical_answers_are_a_tie_that_nobody_is_asked_for():
+    item = arena_hard.Item(user_prompt("q", "?"), "the same", "base")
+    same = arena_hard.questions([item], {"q": "the same"}, JUDGE)
+    verdicts = [question.verdict(question.settled, "") for question in same if question.settled]
+    assert [verdict.preference for verdict in verdicts] == [0.5, 0.5]
+    assert arena_hard.score([item], verdicts).score == 0.5
+    assert [q.settled for q in arena_hard.questions([item], {"q": "another"}, JUDGE)] == [None, None]
+
+
+def test_no_question_with_two_verdicts_is_an_error():
+    items, verdicts = games(("B>A", "A>B"))
+    with pytest.raises(JudgeError, match="None of 1 Arena-Hard questions"):
+        arena_hard.score(items, verdicts[:1])
+
+
+def categorised(sizes: dict[str, int], seed: int) -> tuple[list[arena_hard.Item], list[Verdict]]:
+    random = np.random.default_rng(seed)
+    items, verdicts = games(*[tuple(random.choice(LABELS, 2)) for _ in range(sum(sizes.values()))])
+    kinds = [category for category, size in sizes.items() for _ in range(size)]
+    texts = ["word " * int(n) for n in random.integers(5, 50, len(items))]
+    return [
+        replace(item, category=category, baseline_answer=text)
+        for item, category, text in zip(items, kinds, texts, strict=True)
+    ], verdicts
+
+
+def test_scores_stand_by_category():
+    items, verdicts = categorised({"hard_prompt": 60, "creative_writing": 20}, 0)
+    scores = arena_hard.score(items, verdicts)
+    assert {name: part.questions for name, part in scores.categories.items()} == {
+        "hard_prompt": 60,
+        "creative_writing": 20,
+    }
+    for category, part in scores.categories.items():
+        alone = [item for item in items if item.category == category]
+        expected = arena_hard.score(alone, verdicts)
+        assert (part.score, part.standard_error) == (expected.score, expected.standard_error)
+
+
+def test_a_run_is_style_controlled_by_category():
+    config = ArenaHardConfig("-", "-")
+    items, verdicts = categorised({"hard_prompt": 100, "creative_writing": 60}, 1)
+    answers = {item.prompt.id: "word " * (5 + n % 40) for n, item in enumerate(items)}
+    controlled = arena_hard.style_controlled(items, answers, verdicts, config)
+    assert controlled is not None
+    parts = controlled.categories
+    expected = (100 * parts["hard_prompt"].score + 60 * parts["creative_writing"].score) / 160
+    assert controlled.score == pytest.approx(expected)
+    assert list(controlled.values) == [item.prompt.id for item in items]
+    values = np.array(list(controlled.values.values()))
+    assert values.mean() == pytest.approx(controlled.score)
+    assert values.std(ddof=1) / np.sqrt(160) == pytest.approx(controlled.standard_error, rel=0.15)
+    alone = [item for item in items if item.category == "hard_prompt"]
+    only = arena_hard.style_controlled(alone, answers, verdicts[:200], config)
+    assert only is not None
+    assert only.score == parts["hard_prompt"].score
+    assert arena_hard.style_controlled(items[:120], answers, verdicts[:240], config) is None
+
+
+def test_a_run_reads_frozen_style_constants(tmp_path):
+    items, verdicts = categorised({"hard_prompt": 100}, 2)
+    answers = {item.prompt.id: "word " * (5 + n % 40) for n, item in enumerate(items)}
+    frozen = Constants((0.3, 0.0, 0.0, 0.0), (0.2, 0.01, 0.01, 0.01))
+    write_normalisation(tmp_path / "style.json", Normalisation("pool", OWN_LENGTH, {"hard_prompt": frozen}))
+    config = ArenaHardConfig("-", "-")
+    named = replace(config, style_normalisation=str(tmp_path / "style.json"))
+    equal, pool = (arena_hard.style_controlled(items, answers, verdicts, c) for c in (config, named))
+    assert equal is not None
+    assert pool is not None
+    assert abs(equal.score - pool.score) > 1e-4
+    other = [replace(item, category="math") for item in items]
+    with pytest.raises(DataError, match="'pool' are of the categories hard_prompt"):
+        arena_hard.style_controlled(other, answers, verdicts, named)
 
 
 def written(tmp_path, questions, answers) -> ArenaHardConfig:
@@ -149,3 +260,41 @@ def test_missing_and_repeated_questions_are_named(tmp_path):
         arena_hard.load(
             written(tmp_path, asked[:1], [{"uid": "q0", "messages": [{"role": "assistant", "content": 3}]}])
         )
+
+
+def test_a_category_can_have_its_own_baseline(tmp_path):
+    asked = [{"uid": f"{kind}{n}", "prompt": "?", "category": kind} for kind in "hc" for n in range(2)]
+    config = written(tmp_path, asked, [said(f"h{n}", "base") for n in range(2)])
+    rows = [said(f"c{n}", "poet") for n in range(2)]
+    (tmp_path / "poet.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = replace(config, category_baseline_answers={"c": str(tmp_path / "poet.jsonl")})
+    items = arena_hard.load(config)
+    assert [(item.prompt.id, item.baseline, item.category) for item in items] == [
+        ("h0", "base", "h"),
+        ("h1", "base", "h"),
+        ("c0", "poet", "c"),
+        ("c1", "poet", "c"),
+    ]
+    assert arena_hard.baseline(items) == "base, poet"
+    assert len(arena_hard.load(replace(config, limit=2))) == 2
+    wrong = replace(config, category_baseline_answers={"cc": "x.jsonl"})
+    with pytest.raises(DataError, match=r"no questions of the category cc(.|\n)*Known: c, h"):
+        arena_hard.load(wrong)
+
+
+def test_the_answers_of_a_run_can_be_the_baseline(tmp_path):
+    """The policy base: the untrained control's `stages/generate/arena_hard.jsonl`, as it stands."""
+    config = written(tmp_path, [{"uid": f"q{n}", "prompt": "?"} for n in range(2)], [])
+    file = tmp_path / "untrained--base" / "stages" / "generate" / "arena_hard.jsonl"
+    file.parent.mkdir(parents=True)
+    rows = [{"prompt_id": f"q{n}", "text": "so", "tokens": 1, "finish": "stop"} for n in range(2)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    items = arena_hard.load(replace(config, baseline_answers=str(file)))
+    assert [(item.baseline, item.baseline_answer) for item in items] == [("untrained--base", "so")] * 2
+    file.write_text(json.dumps(rows[0]) + "\n")
+    with pytest.raises(DataError, match="lacks 1 of 2 questions, such as q1"):
+        arena_hard.load(replace(config, baseline_answers=str(file)))
+
+
+def said(uid: str, model: str) -> dict:
+    return {"uid": uid, "model": model, "messages": [{"role": "assistant", "content": "!"}]}

@@ -89,6 +89,8 @@ def test_the_real_sets_from_end_to_end(
         f"prompts.alpaca_eval.difficulty={golden / 'alpaca_eval' / 'instruction_difficulty.csv'}",
         f"prompts.arena_hard.questions={arena / 'question-v2.0.jsonl.gz'}",
         f"prompts.arena_hard.baseline_answers={arena / 'answers-v2.0-o3-mini-2025-01-31.jsonl.gz'}",
+        "~prompts.arena_hard.category_baseline_answers",
+        f"prompts.alpaca_eval.regulariser={golden / 'alpaca_eval' / 'df_gamed.csv'}",
         "algorithm=grpo_lab",
         "algorithm.steps=2",
         "algorithm.prompts_per_step=2",

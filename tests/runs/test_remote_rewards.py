@@ -20,7 +20,7 @@ CURVES = ("step", "reward", "reward_std", "proxy_reward", "gold_reward", "kl", "
 
 def through(address: str, small_lab: list[str], output: Path) -> RunConfig:
     words = ["reward_model.kind=remote", f"reward_model.endpoint.base_url={address}"]
-    words += ["reward_model.endpoint.deadline_seconds=2", f"output={output}"]
+    words += ["reward_model.endpoint.deadline_seconds=8", f"output={output}"]
     return compose([*small_lab, "reward_model=random", *words])
 
 

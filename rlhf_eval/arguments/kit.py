@@ -1,0 +1,64 @@
+"""What the arguments of several commands have in common."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from rlhf_eval.errors import ConfigError
+
+
+class Parser(argparse.ArgumentParser):
+    """Shows usage errors as every other error is shown."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message[0].upper()}{message[1:]}.", f"See `{self.prog} --help`.")
+
+
+def shown(*lines: str) -> str:
+    return "examples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def takes_overrides(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="OVERRIDE",
+        help="group=choice or field.path=value; `rlhf-eval ls --configs` lists groups and choices",
+    )
+    parser.add_argument("--experiment", metavar="NAME", help="folder below output (the experiment's own)")
+
+
+def takes_ranking(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("experiment_folder", type=Path, metavar="EXPERIMENT_FOLDER")
+    parser.add_argument(
+        "--metric",
+        default="alpaca_eval.win_rate",
+        metavar="NAME",
+        help="alpaca_eval.win_rate (default), alpaca_eval.length_controlled_win_rate, arena_hard.score or "
+        "arena_hard.style_controlled_score",
+    )
+    parser.add_argument("--benchmark", metavar="NAME", help="benchmark beside it (the experiment's first)")
+
+
+def offers_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def at_least(minimum: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < minimum:
+            raise argparse.ArgumentTypeError(f"'{text}' is no whole number from {minimum} on")
+        return int(text)
+
+    return number
+
+
+def share(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no share from 0 to 1")
+    return number

@@ -1,0 +1,79 @@
+"""The number of calls under way: quick to grow, halved by trouble, silent as long as it is told to be."""
+
+import asyncio
+import time
+
+import pytest
+
+from rlhf_eval.judging.pacing import Pace, pause
+
+
+def run(most: int, calls: int, seconds: float, fails: frozenset[int] = frozenset()) -> tuple[float, int]:
+    """Time that `calls` calls take, and the most that were under way at once."""
+
+    async def everything() -> tuple[float, int]:
+        pace, highest, number = Pace(most), 0, 0
+
+        async def worker() -> None:
+            nonlocal highest, number
+            while number < calls:
+                mine, number = number, number + 1
+                async with pace as began:
+                    highest = max(highest, pace.under_way)
+                    await asyncio.sleep(seconds)
+                    if mine in fails:
+                        pace.trouble(began, None)
+                    else:
+                        pace.good()
+
+        start = time.monotonic()
+        await asyncio.gather(*(worker() for _ in range(most)))
+        return time.monotonic() - start, highest
+
+    return asyncio.run(everything())
+
+
+def test_a_healthy_endpoint_gets_all_that_is_permitted() -> None:
+    took, highest = run(most=16, calls=320, seconds=0.02)
+    assert highest == 16
+    assert took < 1.5 * 320 / 16 * 0.02
+
+
+def test_one_bad_round_halves_once_and_never_below_one() -> None:
+    async def check() -> None:
+        pace = Pace(16)
+        pace.limit = 16.0
+        began = time.monotonic()
+        for _ in range(10):  # ten calls of one round fail together
+            pace.trouble(began, None)
+        assert pace.limit == 8
+        for _ in range(20):
+            await asyncio.sleep(0.001)
+            pace.trouble(time.monotonic(), None)
+        assert pace.limit == 1
+        for _ in range(16):
+            pace.good()
+        assert 4 < pace.limit < 7  # one more for each round
+        assert int(pace.limit) <= pace.most
+
+    asyncio.run(check())
+
+
+def test_retry_after_holds_everybody_back() -> None:
+    async def check() -> float:
+        pace = Pace(4)
+        pace.trouble(time.monotonic(), 0.3)
+        start = time.monotonic()
+
+        async def enter() -> None:
+            async with pace:
+                pass
+
+        await asyncio.gather(*(enter() for _ in range(4)))
+        return time.monotonic() - start
+
+    assert asyncio.run(check()) == pytest.approx(0.3, abs=0.1)
+
+
+def test_pauses_grow_to_eight_seconds() -> None:
+    assert [pause(attempt) for attempt in range(6)] == [0.5, 1, 2, 4, 8, 8]
