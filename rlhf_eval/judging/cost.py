@@ -48,6 +48,13 @@ def estimate(judge: JudgeConfig, questions: Sequence[Question]) -> Estimate:
     )
 
 
+def in_words(expected: Estimate) -> str:
+    """What a user is told before the first call."""
+    money = "" if expected.money is None else f", {expected.money:.2f}"
+    tokens = f"about {expected.input_tokens:,} tokens in and {expected.output_tokens:,} out"
+    return f"{expected.calls} calls, {tokens}{money}"
+
+
 def require_affordable(judge: JudgeConfig, expected: Estimate) -> None:
     """Raises JudgeError if the estimate exceeds the budget, or a question the judge's context."""
     if judge.budget is not None and expected.money is not None and expected.money > judge.budget:

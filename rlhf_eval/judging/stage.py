@@ -8,7 +8,7 @@ from rlhf_eval.config.schema import PromptsConfig, RunConfig
 from rlhf_eval.errors import DataError
 from rlhf_eval.judging import alpaca_eval, arena_hard, cache, verdicts
 from rlhf_eval.judging.client import ask
-from rlhf_eval.judging.cost import estimate, require_affordable
+from rlhf_eval.judging.cost import estimate, in_words, require_affordable
 from rlhf_eval.judging.question import Question
 from rlhf_eval.judging.server import serving
 from rlhf_eval.records import Prompt, Verdict
@@ -26,7 +26,12 @@ def evaluation_prompts(prompts: PromptsConfig) -> dict[str, list[Prompt]]:
 
 
 def judge(
-    config: RunConfig, answers: Answers, folder: Path, shared: Path, advance: Callable[[int, int], None]
+    config: RunConfig,
+    answers: Answers,
+    folder: Path,
+    shared: Path,
+    advance: Callable[[int, int], None],
+    announce: Callable[[str], None] = lambda text: None,
 ) -> None:
     """Have every answer compared and write `<evaluation>.jsonl`, one verdict a line in prompt order.
 
@@ -39,13 +44,12 @@ def judge(
         answers: of every prompt of `evaluation_prompts`.
         shared: folder of the verdicts that all runs of the experiment share.
         advance: told how many verdicts there are, and of how many, at the start and after each.
+        announce: told before the first call what the calls will take.
 
     Raises:
         DataError: answers are missing.
         JudgeError: the judge cannot be used, or failed on more than `judge.max_failed_share`.
     """
-    for name, second in config.second_judges.items():
-        judge(replace(config, judge=second, second_judges={}), answers, folder / name, shared, advance)
     by_evaluation = questions_of(config, answers)
     questions = [question for group in by_evaluation.values() for question in group]
     found = verdicts.settled(folder, by_evaluation)
@@ -56,7 +60,9 @@ def judge(
     open_questions = [question for question in questions if question.key not in found]
     advance(len(found), len(questions))
     if open_questions:
-        require_affordable(config.judge, estimate(config.judge, open_questions))
+        expected = estimate(config.judge, open_questions)
+        announce(f"{config.judge.name}: {in_words(expected)}")
+        require_affordable(config.judge, expected)
         with cache.Segment(shared) as segment, serving(config.judge) as base_url:
 
             def keep(verdict: Verdict) -> None:
@@ -70,6 +76,9 @@ def judge(
     cache.compact(shared)
     for group in by_evaluation.values():
         verdicts.refuse_if_too_many_failed([found[q.key] for q in group], config.judge.max_failed_share)
+    for name, second in config.second_judges.items():
+        own = replace(config, judge=second, second_judges={})
+        judge(own, answers, folder / name, shared, advance, announce)
 
 
 def questions_of(config: RunConfig, answers: Answers) -> dict[str, list[Question]]:

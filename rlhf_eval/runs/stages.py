@@ -12,6 +12,7 @@ have changed. The same command therefore continues whatever was interrupted, at 
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +161,8 @@ def _judge(run: Run) -> list[Path]:
     from rlhf_eval.judging.stage import judge
 
     answers, folder = _answers(run), run.stage("judge")
-    judge(run.config, answers, folder, run.shared / "verdicts", run.progress.advance)
+    announce = partial(run.progress.stage, "judge")
+    judge(run.config, answers, folder, run.shared / "verdicts", run.progress.advance, announce)
     folders = [folder, *(folder / name for name in run.config.second_judges)]
     return [place / f"{evaluation}.jsonl" for place in folders for evaluation in answers]
 

@@ -5,7 +5,7 @@ import pytest
 from rlhf_eval.config.schema import JudgeConfig
 from rlhf_eval.errors import JudgeError
 from rlhf_eval.judging import stage
-from rlhf_eval.judging.cost import estimate, require_affordable
+from rlhf_eval.judging.cost import estimate, in_words, require_affordable
 from rlhf_eval.judging.question import Question, Reading
 
 
@@ -21,6 +21,7 @@ def test_the_estimate_by_hand() -> None:
     assert (found.calls, found.input_tokens, found.output_tokens) == (2, 101 + 1001, 1 + 600)
     assert found.money == pytest.approx((1102 * 2 + 601 * 8) / 1e6)
     assert found.longest == 1001 + 16000
+    assert in_words(found) == "2 calls, about 1,102 tokens in and 601 out, 0.01"
     assert estimate(JudgeConfig("j", "m"), []).money is None
 
 
