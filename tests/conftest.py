@@ -82,7 +82,8 @@ def vllm_server() -> Callable[..., Any]:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         words = ["--model", str(model), "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32"]
-        command = [str(VLLM), "-m", "vllm.entrypoints.openai.api_server", *words, "--enforce-eager", *options]
+        words += ["--enforce-eager", "--gpu-memory-utilization", "0.2"]  # of the machine's memory
+        command = [str(VLLM), "-m", "vllm.entrypoints.openai.api_server", *words, *options]
         environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
         log = model / "vllm.log"
         with log.open("w") as out:

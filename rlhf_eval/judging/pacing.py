@@ -1,7 +1,7 @@
 """How many calls to have under way: as many as the endpoint bears, found out while asking.
 
-The number doubles with every round of good answers until the first trouble, then it is halved at each trouble
-and grows by one per round (additive increase, multiplicative decrease; Chiu and Jain 1989).
+It begins with all that is permitted, is halved by each round that meets trouble, and grows by one with each
+round of good answers (additive increase, multiplicative decrease; Chiu and Jain 1989).
 """
 
 import asyncio
@@ -20,10 +20,9 @@ class Pace:
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self.limit = max(1.0, most / 2)
+        self.limit = float(most)
         self.under_way = 0
         self.open_at = 0.0
-        self.troubled = False
         self.halved_at = 0.0
         self.changed = asyncio.Condition()
 
@@ -53,7 +52,7 @@ class Pace:
 
     def good(self) -> None:
         """A call was answered."""
-        self.limit = min(self.most, self.limit + (1 / self.limit if self.troubled else 1))
+        self.limit = min(self.most, self.limit + 1 / self.limit)
 
     def trouble(self, began: float, retry_after: float | None) -> None:
         """A call met 429, 5xx or a time-out. Calls of one round that fail together halve the number once.
@@ -63,7 +62,6 @@ class Pace:
             retry_after: seconds that the endpoint asks to be left alone; None if it says nothing.
         """
         now = time.monotonic()
-        self.troubled = True
         if began >= self.halved_at:
             self.limit = max(1.0, self.limit / 2)
             self.halved_at = now

@@ -24,7 +24,13 @@ pytestmark = pytest.mark.vllm
 
 PYTHON = str(Path(__file__).parents[2] / ".venv-vllm" / "bin" / "python")
 CONFIG = GenerationConfig(
-    name="test", max_tokens=8, temperature=0.0, python=PYTHON, enforce_eager=True, concurrency=64
+    name="test",
+    max_tokens=8,
+    temperature=0.0,
+    python=PYTHON,
+    enforce_eager=True,
+    concurrency=64,
+    gpu_memory_share=0.2,  # of the machine's memory, on the CPU; other tests need some too
 )
 
 

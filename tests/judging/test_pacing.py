@@ -1,4 +1,4 @@
-"""The number of calls under way: quick to grow, halved by trouble, silent as long as it is told to be."""
+"""The number of calls under way: all that is permitted, halved by trouble, silent when told to be."""
 
 import asyncio
 import time
@@ -42,7 +42,6 @@ def test_a_healthy_endpoint_gets_all_that_is_permitted() -> None:
 def test_one_bad_round_halves_once_and_never_below_one() -> None:
     async def check() -> None:
         pace = Pace(16)
-        pace.limit = 16.0
         began = time.monotonic()
         for _ in range(10):  # ten calls of one round fail together
             pace.trouble(began, None)

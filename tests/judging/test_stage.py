@@ -216,9 +216,8 @@ def test_calls_under_way_when_the_judge_is_given_up_are_waited_for_and_kept(
     with pytest.raises(JudgeError, match="refuses access"):
         stage.judge(config, answers, tmp_path, tmp_path / "cache", SILENT)
     [segment] = (tmp_path / "cache").glob("*.segment")
-    # The first, and all that were under way beside the refused one: half the permitted number to begin with,
-    # and one more for the first good answer.
-    assert len(read_jsonl(segment)) == endpoint.good == config.judge.concurrency // 2 + 1
+    # The first, and all that were under way beside the refused one.
+    assert len(read_jsonl(segment)) == endpoint.good == config.judge.concurrency
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def test_a_run_starts_asks_and_stops_a_vllm_judge(
 ) -> None:
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
     words = ("--model", str(judge_model), "--served-model-name", "tiny-judge", "--dtype", "float32")
-    serve = (str(VLLM), vllm_server.__file__, *words, "--enforce-eager")
+    serve = (str(VLLM), vllm_server.__file__, *words, "--enforce-eager", "--gpu-memory-utilization", "0.2")
     asked: list[str] = []
     honest = client._ask_all
 
