@@ -113,8 +113,11 @@ class _Caller:
                 if self.given_up:
                     raise self.given_up
                 try:
-                    response = await self._client.chat.completions.create(
-                        messages=question.messages, **question.parameters
+                    # Plain JSON: the package's own models cost as much time as all else a call takes here.
+                    response = await self._client.post(
+                        "/chat/completions",
+                        body={"messages": question.messages, **question.parameters},
+                        cast_to=object,
                     )
                 except openai.APIConnectionError as error:
                     self._pace.trouble(began, None)
@@ -204,29 +207,41 @@ def _retry_after(error: Any) -> float | None:
 
 
 def _lacks_log_probabilities(response: Any) -> bool:
-    choices = getattr(response, "choices", None)
-    return bool(choices) and choices[0].message is not None and _first_token(choices[0]) is None
+    choice = _choice(response)
+    return choice is not None and _first_token(choice) is None
 
 
 def _verdict(question: Question, response: Any) -> Verdict:
     """Read a response whose parts may be missing: the endpoint is not ours."""
-    choices = getattr(response, "choices", None)
-    if not choices or choices[0].message is None:
+    choice = _choice(response)
+    if choice is None:
         return question.failed(f"malformed response: {_short(response)}")
-    choice = choices[0]
-    text = choice.message.content or ""
-    refusal = getattr(choice.message, "refusal", None)
-    if refusal or choice.finish_reason == "content_filter":
+    text = choice["message"].get("content") or ""
+    finish = choice.get("finish_reason")
+    refusal = choice["message"].get("refusal")
+    if refusal or finish == "content_filter":
         return question.failed(f"the judge refused: {_short(refusal or 'content filter')}", text)
     if not text:
-        return question.failed(f"empty answer (finish reason '{choice.finish_reason}')")
-    return question.answered(JudgeAnswer(text, _first_token(choice), str(choice.finish_reason)))
+        return question.failed(f"empty answer (finish reason '{finish}')")
+    return question.answered(JudgeAnswer(text, _first_token(choice), str(finish)))
 
 
-def _first_token(choice: Any) -> dict[str, float] | None:
-    content = getattr(choice.logprobs, "content", None)
-    likeliest = content[0].top_logprobs if content else None
-    return {entry.token: entry.logprob for entry in likeliest} if likeliest else None
+def _choice(response: Any) -> dict[str, Any] | None:
+    """The first choice if it has a message, else None."""
+    try:
+        choice = response["choices"][0]
+        return choice if isinstance(choice["message"], dict) else None
+    except (TypeError, KeyError, IndexError):
+        return None
+
+
+def _first_token(choice: dict[str, Any]) -> dict[str, float] | None:
+    """Log-probabilities of the likeliest first tokens; None if they are not given."""
+    try:
+        likeliest = choice["logprobs"]["content"][0]["top_logprobs"]
+        return {entry["token"]: float(entry["logprob"]) for entry in likeliest} or None
+    except (TypeError, KeyError, IndexError, ValueError):
+        return None
 
 
 def _key(judge: JudgeConfig) -> str:

@@ -81,9 +81,10 @@ class Spending:
 
     def add(self, response: Any) -> None:
         """Count one answered call."""
-        usage = getattr(response, "usage", None)
-        self.input_tokens += getattr(usage, "prompt_tokens", 0) or 0
-        self.output_tokens += getattr(usage, "completion_tokens", 0) or 0
+        usage = response.get("usage") if isinstance(response, dict) else None
+        if isinstance(usage, dict):
+            self.input_tokens += usage.get("prompt_tokens") or 0
+            self.output_tokens += usage.get("completion_tokens") or 0
 
     def require_left(self) -> None:
         """Raises JudgeError if the budget is used up."""
