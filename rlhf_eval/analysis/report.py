@@ -72,6 +72,8 @@ def write_report(runs: Sequence[RunRecord], ranking: Ranking, path: Path) -> Pat
         correlations=correlations(ranking),
         figures=_figures(runs, ranking),
         evaluations=_evaluations(finished),
+        suspicious=_suspicious(finished),
+        second_judges=_second_judges(finished),
         failures=_failures(finished),
         examples=_examples(finished, ranking),
         provenance=[_provenance(run, Path(path).parent) for run in runs],
@@ -107,6 +109,34 @@ def _evaluations(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
             "gold": (run.scores.get("gold") or {}).get("mean"),
         }
         for run in runs
+    ]
+
+
+def _suspicious(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
+    """The shares of suspicious answers of every run and evaluation that has some."""
+    return [
+        {"run": run, "evaluation": evaluation, "shares": shares}
+        for run in runs
+        for evaluation, shares in run.scores.get("suspicious_answers", {}).items()
+        if any(shares.values())
+    ]
+
+
+def _second_judges(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
+    """What further judges said, beside the first, by run, judge and evaluation."""
+    fields = {"alpaca_eval": "win_rate", "arena_hard": "score"}
+    return [
+        {
+            "run": run,
+            "judge": judge,
+            "evaluation": evaluation,
+            "score": found[evaluation][field],
+            "first": run.scores[evaluation][field],
+            "agreement": found["agreement"][evaluation],
+        }
+        for run in runs
+        for judge, found in run.scores.get("second_judges", {}).items()
+        for evaluation, field in fields.items()
     ]
 
 

@@ -96,15 +96,20 @@ def _second_judges(
             alpaca_eval.NAME: _score_alpaca_eval(own, answers, judged[alpaca_eval.NAME])[0],
             arena_hard.NAME: _score_arena_hard(own, answers, judged[arena_hard.NAME])[0],
             "agreement": {
-                evaluation: asdict(agreement(first[evaluation], judged[evaluation]))
-                | {
-                    "favour": favour(everyone[evaluation], name),
-                    "baseline_of_its_family": family(own.judge.model) == family(baselines[evaluation]),
-                }
+                evaluation: _defined(
+                    asdict(agreement(first[evaluation], judged[evaluation]))
+                    | {"favour": favour(everyone[evaluation], name)}
+                )
+                | {"baseline_of_its_family": family(own.judge.model) == family(baselines[evaluation])}
                 for evaluation in judged
             },
         }
     return found
+
+
+def _defined(numbers: dict[str, Any]) -> dict[str, Any]:
+    """None for what is not defined, since JSON has no NaN."""
+    return {name: None if value != value else value for name, value in numbers.items()}
 
 
 def _score_alpaca_eval(
@@ -160,7 +165,7 @@ def _score_arena_hard(
         "standard_error": 100 * result.standard_error,
         "style_controlled_score": 100 * style.score if style else None,
         "style_controlled_standard_error": 100 * style.standard_error if style else None,
-        "position_consistency": {"n": both_games, "share": consistent},
+        "position_consistency": _defined({"n": both_games, "share": consistent}),
         "mean_characters": _mean_characters(result.prompt_ids, texts),
     }
     rows = [

@@ -13,6 +13,7 @@ from rlhf_eval.analysis.ranking import rank
 from rlhf_eval.analysis.report import write_report
 from rlhf_eval.analysis.table import load_runs
 from rlhf_eval.analysis.wording import headline, not_separable
+from rlhf_eval.files import read_json, write_json
 
 Add = Callable[..., Path]
 HOSTILE = (
@@ -99,6 +100,31 @@ def test_failures_and_skipped_runs_are_on_the_page(experiment: Add) -> None:
     text = reported(folder)
     assert "time-out after 5 retries" in text
     assert "running in judge" in text
+
+
+def test_suspicious_answers_and_further_judges_are_on_the_page(experiment: Add) -> None:
+    path = experiment("clean", values=[0.4, 0.6])
+    file = path / "stages/score/scores.json"
+    scores = read_json(file)
+    shares = {"empty": 0.0, "constant": 37.5, "addresses the judge": 0.0, "truncated": None}
+    scores["suspicious_answers"] = {"alpaca_eval": shares, "arena_hard": dict.fromkeys(shares, 0.0)}
+    agreement = {"n": 2, "same": 91.25, "kappa": None, "favour": 7.75, "baseline_of_its_family": True}
+    scores["second_judges"] = {
+        "other": {
+            "alpaca_eval": {"win_rate": 61.5},
+            "arena_hard": {"score": 44.5},
+            "agreement": {"alpaca_eval": agreement, "arena_hard": agreement},
+        }
+    }
+    write_json(file, scores)
+    text = reported(path.parent)
+    assert "<th>addresses the judge</th>" in text
+    assert "<td>37.5</td>" in text
+    assert text.count("<td>0.0</td><td>37.5</td>") == 1  # Arena-Hard, without any, has no line
+    for number in ("61.5", "44.5", "91.2", "7.8", "–"):
+        assert f"<td>{number}</td>" in text
+    write_json(file, {name: scores[name] for name in ("judge", "alpaca_eval", "arena_hard")})
+    assert "Further judges" not in reported(path.parent)
 
 
 def test_one_run_without_benchmark_curves_or_stored_answers(experiment: Add) -> None:
