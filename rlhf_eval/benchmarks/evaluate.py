@@ -89,7 +89,7 @@ def load_benchmark(config: BenchmarkConfig) -> Loaded:
     """
     kind: Benchmark = KINDS.get(config.kind)
     items = kind.load(config.data)
-    warning = version_warning(config.name, items, kind.versions)
+    warning = version_warning(items, kind.versions)
     return Loaded(config, kind, items, tuple(filter(None, (warning, unpinned_note(config)))))
 
 

@@ -132,7 +132,7 @@ def unpinned_note(config: BenchmarkConfig) -> str | None:
     return f"not pinned to a commit: {', '.join(loose)}" if loose else None
 
 
-def version_warning(name: str, items: Sequence[Item], versions: Sequence[Version]) -> str | None:
+def version_warning(items: Sequence[Item], versions: Sequence[Version]) -> str | None:
     """Why these items are none of the known versions; None if they are one, or if none is known."""
     if not versions:
         return None
@@ -143,10 +143,10 @@ def version_warning(name: str, items: Sequence[Item], versions: Sequence[Version
     if not same_size:
         known = "; ".join(f"{version.name}: {sum(version.rows.values())}" for version in versions)
         difference = _difference(rows, versions)
-        return f"{name}: these {len(items)} items are no published version ({known}){difference}"
+        return f"these {len(items)} items are no published version ({known}){difference}"
     if any(version.sha256 in (None, content_hash(items)) for version in same_size):
         return None
-    return f"{name}: as many items as {same_size[0].name}, but their texts, labels or ids are others"
+    return f"as many items as {same_size[0].name}, but their texts, labels or ids are others"
 
 
 def _difference(rows: Mapping[str, int], versions: Sequence[Version]) -> str:

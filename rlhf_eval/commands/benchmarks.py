@@ -34,7 +34,7 @@ def benchmark(options: Namespace) -> int:
     rows = [result.as_json() for result in found]
     for row in rows:
         for note in row["notes"]:
-            print(f"note: {note}", file=sys.stderr)
+            print(f"note: {row['benchmark']}: {note}", file=sys.stderr)
     if options.json:
         return print_json(rows[0] if len(rows) == 1 else rows)
     _show(rows)

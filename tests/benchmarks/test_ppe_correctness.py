@@ -202,8 +202,8 @@ def test_a_shift_per_prompt_changes_only_the_auc() -> None:
 def test_the_published_version_and_the_parts_of_the_shipped_configuration() -> None:
     items = [item(part, str(n), (1, 0), [(0, 1)]) for part, rows in ROWS.items() for n in range(rows)]
     assert len(items) == 2555
-    assert version_warning("ppe_correctness", items, PPE_CORRECTNESS.versions) is None
-    warning = version_warning("ppe_correctness", items[1:], PPE_CORRECTNESS.versions)
+    assert version_warning(items, PPE_CORRECTNESS.versions) is None
+    warning = version_warning(items[1:], PPE_CORRECTNESS.versions)
     assert warning is not None
     assert "'mmlu_pro' has 511 and not 512" in warning
     assert set(yaml.safe_load(CONFIG.read_text(encoding="utf-8"))["data"]) == set(ROWS)

@@ -233,10 +233,10 @@ def test_the_published_file_type_and_version(tmp_path: Path) -> None:
     assert first.prompt.instruction == "Question 0?"
     assert first.completions == ("first 0", "second 0")
     assert first.attributes == {"model_a": "gpt-4o", "model_b": "llama-3-8b"}
-    warning = version_warning("ppe_preference", items, PPE_PREFERENCE.versions)
+    warning = version_warning(items, PPE_PREFERENCE.versions)
     assert warning is not None
     assert "these 3 items are no published version (V1: 16038)" in warning
-    assert version_warning("ppe_preference", [first] * 16038, PPE_PREFERENCE.versions) is None
+    assert version_warning([first] * 16038, PPE_PREFERENCE.versions) is None
 
 
 @pytest.mark.parametrize(

@@ -197,8 +197,8 @@ def test_the_published_files_are_read(tmp_path: Path) -> None:
 def test_both_published_sizes_are_known() -> None:
     assert sum(ROWS.values()) == 2985
     for rows in (ROWS, ROWS | PRIOR_SETS):
-        assert version_warning("rewardbench", items_of(rows), REWARDBENCH.versions) is None
-    fewer = version_warning("rewardbench", items_of(ROWS)[1:], REWARDBENCH.versions)
+        assert version_warning(items_of(rows), REWARDBENCH.versions) is None
+    fewer = version_warning(items_of(ROWS)[1:], REWARDBENCH.versions)
     assert fewer is not None
     assert "'alpacaeval-easy' has 99 and not 100" in fewer
 

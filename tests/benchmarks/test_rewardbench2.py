@@ -208,8 +208,8 @@ def test_the_published_file_is_read(tmp_path: Path) -> None:
 def test_the_published_size_is_known() -> None:
     items = full()
     assert len(items) == 1865
-    assert version_warning("rewardbench2", items, REWARDBENCH2.versions) is None
-    other = version_warning("rewardbench2", items[:-1], REWARDBENCH2.versions)
+    assert version_warning(items, REWARDBENCH2.versions) is None
+    other = version_warning(items[:-1], REWARDBENCH2.versions)
     assert other is not None
     assert "'Ties' has 101 and not 102" in other
 
