@@ -79,7 +79,9 @@ def _overlap(audit: dict[str, Any]) -> Iterator[dict[str, str]]:
             )
         else:
             flagged = found["flagged"] if found else 0
-            yield _finding(CLEAR, f"{flagged} items of {entry['benchmark']} were found in its training data.")
+            yield _finding(
+                CLEAR, f"{flagged} items of {entry['benchmark']} were found in the training data searched."
+            )
 
 
 def _ablation(audit: dict[str, Any]) -> Iterator[dict[str, str]]:
