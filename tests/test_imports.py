@@ -13,9 +13,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "rlhf_eval"
-BASE = {"errors", "files", "records", "registry", "progress", "processes", "config", "sources"}
+BASE = {"addresses", "errors", "files", "records", "registry", "progress", "processes", "config", "sources"}
 WORK = {"training", "generation", "judging", "rewards", "benchmarks", "audit", "lab"}
 ALLOWED = {
+    "addresses": set(),
     "errors": set(),
     "records": set(),
     "progress": set(),

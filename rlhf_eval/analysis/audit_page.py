@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_eval.analysis.style import ACCENT, INK, SOFT, inline_svg, new_figure, save, styled, wrapped
-from rlhf_eval.analysis.tables import number
+from rlhf_eval.analysis.tables import page_templates
 from rlhf_eval.files import read_json, write_text
 
 ROW_INCHES = 0.42
@@ -17,27 +17,20 @@ def write_audit_page(folder: Path) -> Path:
     Raises:
         DataError: there is no such file, or it is damaged.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
     audit = read_json(folder / "audit.json")
     figures: dict[str, Any] = {}
-    for old in (folder / "figures").glob("*.*"):  # of an audit that was another one
-        old.unlink()
+    for kind in ("ablation", "perturbation"):  # those of an audit that was another one
+        for old in (folder / "figures").glob(f"{kind}_*"):
+            old.unlink()
     for entry in audit["ablation"]:
         figures[entry["figure"]] = draw_ablation(entry)
         save(figures[entry["figure"]], folder / "figures", entry["figure"], _observations(entry["arms"]))
     for entry in audit["perturbation"]:
         figures[entry["figure"]] = draw_drops(entry["rewrites"])
         save(figures[entry["figure"]], folder / "figures", entry["figure"], _observations(entry["rewrites"]))
-    environment = Environment(
-        loader=PackageLoader("rlhf_eval.analysis", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = number
+    environment = page_templates()
     environment.filters["p_value"] = lambda p: "–" if p is None else "< 0.0001" if p < 1e-4 else f"{p:.4f}"
     macros = environment.get_template("audit_changes.html.j2").module
     page = environment.get_template("audit.html.j2").render(

@@ -15,7 +15,7 @@ from rlhf_eval.analysis.metrics import METRICS
 from rlhf_eval.analysis.ranking import Ranking
 from rlhf_eval.analysis.style import inline_svg
 from rlhf_eval.analysis.table import RunRecord
-from rlhf_eval.analysis.tables import number, span
+from rlhf_eval.analysis.tables import page_templates, span
 from rlhf_eval.analysis.tidy import curve_rows
 from rlhf_eval.analysis.wording import headline
 from rlhf_eval.files import read_json, read_jsonl, write_text
@@ -51,16 +51,7 @@ def write_report(runs: Sequence[RunRecord], ranking: Ranking, path: Path) -> Pat
         runs: from `load_runs`.
         ranking: from `rank` over the same runs.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("rlhf_eval.analysis", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = number
+    environment = page_templates()
     environment.globals["span"] = span
     finished = [run for run in runs if run.finished]
     page = environment.get_template("report.html.j2").render(

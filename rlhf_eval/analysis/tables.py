@@ -1,4 +1,4 @@
-"""The ranking as a table for the terminal."""
+"""The ranking as a table for the terminal, and what tables on pages need."""
 
 from typing import Any
 
@@ -63,3 +63,18 @@ def number(value: float | None, digits: int = 1) -> str:
 def span(low: int, high: int) -> str:
     """An interval of ranks: `2` or `1–3`."""
     return str(low) if low == high else f"{low}–{high}"
+
+
+def page_templates() -> Any:
+    """The templates of this package's HTML pages; whatever is put into one is escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("rlhf_eval.analysis", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = number
+    return environment

@@ -1,12 +1,20 @@
 """The arguments of every command, with their help and examples."""
 
 import argparse
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from rlhf_eval import __version__
 from rlhf_eval.arguments import models
-from rlhf_eval.arguments.kit import Parser, at_least, offers_json, shown, takes_overrides, takes_ranking
+from rlhf_eval.arguments.kit import (
+    Parser,
+    add_command,
+    at_least,
+    offers_json,
+    shown,
+    takes_overrides,
+    takes_ranking,
+)
 
 
 def build_parser() -> tuple[Parser, dict[str, Parser]]:
@@ -24,15 +32,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     parser.add_argument("--version", action="version", version=f"rlhf-eval {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
 
-    def command(name: str, summary: str, *examples: str) -> Any:
-        return subparsers.add_parser(
-            name,
-            help=summary[0].lower() + summary[1:].rstrip("."),
-            description=summary,
-            epilog=shown(*examples),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
+    command = partial(add_command, subparsers)
 
     demo = command(
         "demo",

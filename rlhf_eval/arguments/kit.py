@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from rlhf_eval.errors import ConfigError
 
@@ -13,6 +13,18 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message[0].upper()}{message[1:]}.", f"See `{self.prog} --help`.")
+
+
+def add_command(subparsers: Any, name: str, summary: str, *examples: str) -> Any:
+    """A command, or an action of one, with its summary and examples in its help."""
+    return subparsers.add_parser(
+        name,
+        help=summary[0].lower() + summary[1:].rstrip("."),
+        description=summary,
+        epilog=shown(*examples),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
 
 
 def shown(*lines: str) -> str:

@@ -1,10 +1,9 @@
 """Arguments of the commands that look at reward models, benchmarks and verdicts apart from runs."""
 
-import argparse
 from pathlib import Path
 from typing import Any
 
-from rlhf_eval.arguments.kit import Parser, at_least, offers_json, share, shown, takes_overrides
+from rlhf_eval.arguments.kit import Parser, add_command, at_least, offers_json, share, takes_overrides
 
 
 def reward(command: Any) -> None:
@@ -18,14 +17,7 @@ def reward(command: Any) -> None:
     actions = reward.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=Parser)
 
     def action(name: str, summary: str, *examples: str) -> Any:
-        added = actions.add_parser(
-            name,
-            help=summary[0].lower() + summary[1:].rstrip("."),
-            description=summary,
-            epilog=shown(*examples),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
+        added = add_command(actions, name, summary, *examples)
         added.add_argument(
             "overrides", nargs="*", metavar="OVERRIDE", help="reward_model=NAME or field=value"
         )
@@ -100,7 +92,7 @@ def audit(command: Any) -> None:
     audit.add_argument("--replacement", default="", metavar="TEXT", help="what takes its place (nothing)")
     audit.add_argument("--where", default="both", metavar="PLACE", help="prompt, responses or both (default)")
     audit.add_argument(
-        "--output", type=Path, metavar="DIR", help="folder (runs/EXPERIMENT/audit/REWARD_MODEL)"
+        "--output", type=Path, metavar="DIR", help="folder (runs/EXPERIMENT/audit/REWARD_MODEL--BENCHMARKS)"
     )
     offers_json(audit)
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-LEVEL = 0.95
+from rlhf_eval.benchmarks.statistics import LEVEL, numbered
+
 DRAWS = 4000
 
 
@@ -88,9 +89,8 @@ def public_private_gap(public: Credits, private: Credits, audited: str, panel: S
 
 def _means(part: Credits, models: Sequence[str], rng: np.random.Generator) -> np.ndarray:
     """Accuracy of every model in percent, as it is and in every draw, shape (1 + draws, models)."""
-    number: dict[Hashable, int] = {}
-    cluster_I = np.array([number.setdefault(prompt, len(number)) for prompt in part.prompts])
-    clusters = len(number)
+    cluster_I = numbered(part.prompts)
+    clusters = int(cluster_I.max()) + 1
     right_IM = np.column_stack([part.right[name] for name in models])
     sums_CM = np.zeros((clusters, len(models)))
     np.add.at(sums_CM, cluster_I, part.weight[:, None] * right_IM)

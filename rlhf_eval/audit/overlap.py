@@ -128,8 +128,7 @@ def find_overlap(
         ConfigError: `n` is out of range.
         DataError: a source is absent or malformed.
     """
-    if not LEAST_N <= n <= MOST_N:
-        raise ConfigError(f"{n} words make no n-gram here.", f"Choose {LEAST_N} to {MOST_N}.")
+    check_words(n)
     numbers: dict[str, int] = {}
     searches = {
         name: _Search(items, n, numbers, (canaries or {}).get(name, ())) for name, items in sets.items()
@@ -182,6 +181,12 @@ class _Exact:
             return found[self.whole]
         has_all = bool(self.turns) and all(turn in found for turn in self.turns)
         return found[max(self.turns, key=len)] if has_all else None
+
+
+def check_words(n: int) -> None:
+    """Raises ConfigError unless `n` is a number of words that the method *n-gram* takes."""
+    if not LEAST_N <= n <= MOST_N:
+        raise ConfigError(f"{n} words make no n-gram here.", f"Choose {LEAST_N} to {MOST_N}.")
 
 
 class _Search:

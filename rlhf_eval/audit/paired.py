@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlhf_eval.benchmarks.statistics import CELLS, LEVEL
+from rlhf_eval.benchmarks.statistics import CELLS, LEVEL, numbered
 
 DRAWS = 4000
 
@@ -164,8 +164,7 @@ def tango(fell: int, rose: int, n: int) -> tuple[float, float]:
 
 def _by_prompt(values: np.ndarray, prompts: Sequence[Hashable]) -> tuple[np.ndarray, np.ndarray]:
     """Sum and number of the values of every prompt, shape (prompts,)."""
-    number: dict[Hashable, int] = {}
-    cluster_I = np.array([number.setdefault(prompt, len(number)) for prompt in prompts])
+    cluster_I = numbered(prompts)
     return np.bincount(cluster_I, weights=values), np.bincount(cluster_I).astype(float)
 
 

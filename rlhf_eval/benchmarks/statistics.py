@@ -38,15 +38,12 @@ def weighted_accuracy(
         raise DataError("No item of the benchmark counts for its number.", "Give more of its data.")
     right = right[counted]
     subset_I = np.array([place[s] for s in subsets if s in place])
-    number: dict[Hashable, int] = {}
-    cluster_I = np.array(
-        [number.setdefault(p, len(number)) for p, c in zip(prompts, counted, strict=True) if c]
-    )
+    cluster_I = numbered([p for p, c in zip(prompts, counted, strict=True) if c])
     weight_S = np.array([weights[name] for name in names])
     membership_IS = np.equal.outer(subset_I, np.arange(len(names))).astype(float)
     means_S = (right @ membership_IS) / membership_IS.sum(axis=0)
     estimate = float(weight_S @ means_S)
-    if len(names) == 1 and len(number) == len(right) and np.isin(right, (0.0, 1.0)).all():
+    if len(names) == 1 and cluster_I.max() + 1 == len(right) and np.isin(right, (0.0, 1.0)).all():
         low, high = _wilson(int(right.sum()), len(right))
     else:
         low, high = np.quantile(
@@ -61,6 +58,12 @@ def accuracy_by_subset(right: np.ndarray, subsets: Sequence[str]) -> dict[str, f
     """Mean credit of each subset in percent, in order of first appearance."""
     labels = np.array(subsets)
     return {name: 100 * float(right[labels == name].mean()) for name in dict.fromkeys(subsets)}
+
+
+def numbered(prompts: Sequence[Hashable]) -> np.ndarray:
+    """Equal prompts by equal numbers from 0 on, in order of first appearance, shape (items,)."""
+    number: dict[Hashable, int] = {}
+    return np.array([number.setdefault(prompt, len(number)) for prompt in prompts])
 
 
 def prompts_of(items: Sequence[Item]) -> list[Hashable]:

@@ -18,8 +18,6 @@ from rlhf_eval.commands.show import print_json
 from rlhf_eval.config.schema import RunConfig
 from rlhf_eval.errors import ConfigError
 
-MOST_WORDS = 13
-
 
 def audit(options: Namespace) -> int:
     """Measure, change, search, and write `audit.json` with its page."""
@@ -114,10 +112,10 @@ def _check_before_scoring(
 ) -> None:
     """Whatever can be known to fail after hours of scoring is an error now."""
     from rlhf_eval.audit.corpus import corpus_files
+    from rlhf_eval.audit.overlap import check_words
     from rlhf_eval.benchmarks.private import canaries, refuse_remote
 
-    if options.ngram > MOST_WORDS:
-        raise ConfigError(f"--ngram {options.ngram}: too many words.", f"Choose 7 to {MOST_WORDS}.")
+    check_words(options.ngram)
     if options.output and options.output.exists() and not options.output.is_dir():
         raise ConfigError(f"--output {options.output} is a file.", "Name a folder.")
     for source in sources:

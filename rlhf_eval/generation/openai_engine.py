@@ -11,8 +11,8 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
+from rlhf_eval.addresses import on_this_machine
 from rlhf_eval.errors import ConfigError, StageError
 from rlhf_eval.generation.engines import Job, Keep, Request
 from rlhf_eval.generation.policy import completion, published_stop_tokens
@@ -172,14 +172,13 @@ def _client(job: Job, base_url: str) -> Any:
     import openai
 
     # A proxy meant for the outside world must not stand between a run and its own machine.
-    here = urlsplit(base_url).hostname in ("localhost", "127.0.0.1", "::1")
     return openai.AsyncOpenAI(
         base_url=base_url,
         api_key=_key(job),
         max_retries=RETRIES,
         timeout=job.config.timeout_seconds,
         http_client=openai.DefaultAsyncHttpxClient(
-            trust_env=not here, limits=_limits(job.config.concurrency)
+            trust_env=not on_this_machine(base_url), limits=_limits(job.config.concurrency)
         ),
     )
 

@@ -1,13 +1,12 @@
 """Asking a judge: many calls at once, patient with a busy endpoint, quick to give up on an absent one."""
 
 import asyncio
-import ipaddress
 import os
 from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
-from urllib.parse import urlsplit
 
+from rlhf_eval.addresses import on_this_machine
 from rlhf_eval.config.schema import JudgeConfig
 from rlhf_eval.errors import JudgeError
 from rlhf_eval.judging.cost import Spending
@@ -56,7 +55,7 @@ async def _ask_all(
         max_retries=0,
         timeout=judge.timeout_seconds,
         # A proxy meant for the outside world must not stand between a run and its own machine.
-        http_client=openai.DefaultAsyncHttpxClient(trust_env=False) if _on_this_machine(base_url) else None,
+        http_client=openai.DefaultAsyncHttpxClient(trust_env=False) if on_this_machine(base_url) else None,
     ) as client:
         caller = _Caller(client, judge, base_url)
 
@@ -254,14 +253,6 @@ def _key(judge: JudgeConfig) -> str:
             f"export {judge.api_key_variable}=…",
         )
     return key
-
-
-def _on_this_machine(base_url: str) -> bool:
-    host = urlsplit(base_url).hostname or ""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _short(cause: object) -> str:

@@ -112,7 +112,7 @@ def serve(config: RewardModelConfig, host: str, port: int) -> None:
 
     import uvicorn
 
-    from rlhf_eval.rewards.endpoint import on_this_machine
+    from rlhf_eval.addresses import on_this_machine
     from rlhf_eval.rewards.server import Service, application
 
     token = os.environ.get(TOKEN_VARIABLE, "").strip() or None

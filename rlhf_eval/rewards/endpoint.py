@@ -1,14 +1,13 @@
 """Requests to servers that score or judge: many at once, patient to a deadline, never longer."""
 
 import asyncio
-import ipaddress
 import os
 import random
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
-from urllib.parse import urlsplit
 
+from rlhf_eval.addresses import on_this_machine
 from rlhf_eval.config.reward_schema import EndpointConfig, RewardModelConfig
 from rlhf_eval.errors import ConfigError, StageError
 
@@ -107,12 +106,3 @@ def _headers(endpoint: EndpointConfig) -> dict[str, str]:
     if not key:
         raise ConfigError(f"The environment variable {variable} is not set.", f"export {variable}=…")
     return {"Authorization": f"Bearer {key}"}
-
-
-def on_this_machine(url: str) -> bool:
-    """Whether an address is of this very machine."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

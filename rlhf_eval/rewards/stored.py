@@ -8,6 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Hashable, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -74,9 +75,9 @@ class StoredRewardModel(RewardModel):
         self.only_compares = bool(read_json(about)["only_compares"])
 
     def salted(self, key: Key) -> "StoredRewardModel":
-        """The same files and the same loaded model, with other hashes."""
-        other = StoredRewardModel(self.config, self.folder, self.progress, key)
-        other.owner = self.owner
+        """The same files, answers and loaded model, with other hashes."""
+        other = copy(self)
+        other.key = key
         return other
 
     @property

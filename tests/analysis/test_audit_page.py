@@ -79,6 +79,16 @@ def test_the_same_json_gives_the_same_page(tmp_path: Path) -> None:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
+def test_figures_that_are_no_audits_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "figures").mkdir()
+    for name in ("ranking.png", "ablation_old.png"):
+        (tmp_path / "figures" / name).touch()
+    write_json(tmp_path / "audit.json", audit())
+    write_audit_page(tmp_path)
+    assert (tmp_path / "figures" / "ranking.png").exists()
+    assert not (tmp_path / "figures" / "ablation_old.png").exists()
+
+
 def test_sections_without_content_say_so(tmp_path: Path) -> None:
     nothing = {"overlap": [], "ablation": [], "perturbation": [], "overlap_note": "training data closed"}
     write_json(tmp_path / "audit.json", audit() | nothing | {"ablation_note": "No benchmark has one."})
