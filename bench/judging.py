@@ -218,7 +218,7 @@ def server(latency: float) -> Iterator[str]:
 
 
 def serve(latency: float) -> int:
-    """The lab's judge, every answer `latency` seconds late."""
+    """The lab's judge, every answer `latency` seconds after its question."""
     import threading
 
     from rlhf_eval.lab import judge_server
@@ -226,8 +226,10 @@ def serve(latency: float) -> int:
     answer = judge_server.chat_completion
 
     def late(*words: Any) -> Any:
-        time.sleep(latency)
-        return answer(*words)
+        due = time.monotonic() + latency
+        response = answer(*words)
+        time.sleep(max(0.0, due - time.monotonic()))
+        return response
 
     judge_server.chat_completion = late
     http = judge_server.server(judge_server.Judge(0))

@@ -197,7 +197,8 @@ class JudgeConfig:
     max_tokens: Positive = 4096
     """Longest verdict text in tokens; AlpacaEval's single-token verdict always takes 1."""
     arena_hard_prompt: str | None = None
-    """Source of the Arena-Hard judge's system prompt; null takes the one in `rlhf_eval/judging`."""
+    """Source of the Arena-Hard judge's system prompt, or a `.json` of one for each category (name → text); null
+    takes the one in `rlhf_eval/judging`."""
     max_failed_share: Share = 0.02
     """Above this share of failed verdicts the score is refused."""
     input_price: Annotated[float, Ge(0)] | None = unfingerprinted(None)

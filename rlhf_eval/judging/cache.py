@@ -9,7 +9,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -58,15 +58,16 @@ class Segment:
         self._stream.close()
 
 
-def lookup(folder: Path) -> dict[str, Verdict]:
-    """Every verdict in a folder that holds a preference, by key; failed ones are to be asked again."""
+def lookup(folder: Path, keys: Collection[str]) -> dict[str, Verdict]:
+    """The verdicts of `keys` in a folder that hold a preference; failed ones are to be asked again."""
     found: dict[str, Verdict] = {}
     read: set[Path] = set()
     while unread := sorted(set(folder.glob(f"*{SUFFIX}")) - read):
         for path in unread:  # one that was merged in the meantime stands in a newer one, met on the next look
             read.add(path)
             if rows := _rows(path):
-                found |= {row["key"]: Verdict(**row) for row in rows if row["preference"] is not None}
+                wanted = (row for row in rows if row["key"] in keys and row["preference"] is not None)
+                found |= {row["key"]: Verdict(**row) for row in wanted}
     return found
 
 

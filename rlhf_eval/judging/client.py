@@ -55,7 +55,7 @@ async def _ask_all(
         max_retries=0,
         timeout=judge.timeout_seconds,
         # A proxy meant for the outside world must not stand between a run and its own machine.
-        http_client=openai.DefaultAsyncHttpxClient(trust_env=False) if on_this_machine(base_url) else None,
+        http_client=openai.DefaultAioHttpClient(trust_env=not on_this_machine(base_url)),
     ) as client:
         caller = _Caller(client, judge, base_url)
 

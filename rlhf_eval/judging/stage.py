@@ -53,8 +53,8 @@ def judge(
     by_evaluation = questions_of(config, answers)
     questions = [question for group in by_evaluation.values() for question in group]
     found = verdicts.settled(folder, by_evaluation)
-    if any(question.key not in found for question in questions):
-        found = cache.lookup(shared) | found
+    if missing := {question.key for question in questions} - set(found):
+        found |= cache.lookup(shared, missing)
     found |= {q.key: q.verdict(q.settled, "") for q in questions if q.settled is not None}
     found = {question.key: found[question.key] for question in questions if question.key in found}
     open_questions = [question for question in questions if question.key not in found]

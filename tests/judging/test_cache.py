@@ -29,9 +29,9 @@ def test_what_one_process_wrote_every_other_finds(tmp_path: Path) -> None:
     with Segment(tmp_path) as segment:
         segment.append(verdict("c"))
         segment.append(verdict("d", None))  # a failure is to be asked again
-        assert set(lookup(tmp_path)) == {"a", "b", "c"}  # while it is still being written
-    assert lookup(tmp_path)["b"] == verdict("b")
-    assert lookup(tmp_path / "nothing") == {}
+        assert set(lookup(tmp_path, "abcd")) == {"a", "b", "c"}  # while it is still being written
+    assert lookup(tmp_path, {"b"}) == {"b": verdict("b")}
+    assert lookup(tmp_path / "nothing", {"a"}) == {}
 
 
 def test_many_segments_become_one_and_living_writers_keep_theirs(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_many_segments_become_one_and_living_writers_keep_theirs(tmp_path: Path)
         living.append(verdict("after"))
         assert len(list(tmp_path.iterdir())) == 2
         expected = {f"k{n}" for n in range(cache.MANY_SEGMENTS)} | {"common", "before", "after"}
-        assert set(lookup(tmp_path)) == expected
+        assert set(lookup(tmp_path, expected | {"absent"})) == expected
     compact(tmp_path)  # few now: nothing to do
     assert len(list(tmp_path.iterdir())) == 2
 
@@ -55,17 +55,18 @@ def write_much(folder: Path, name: str) -> None:
 
 
 def test_processes_that_write_and_merge_at_once_lose_nothing(tmp_path: Path) -> None:
+    written = {f"{name}-{n}" for name in "abc" for n in range(40)}
     fork = multiprocessing.get_context("spawn")
     processes = [fork.Process(target=write_much, args=(tmp_path, name)) for name in "abc"]
     for process in processes:
         process.start()
     while any(process.is_alive() for process in processes):
-        before = set(lookup(tmp_path))
-        assert before <= set(lookup(tmp_path))  # what was there once never vanishes
+        before = set(lookup(tmp_path, written))
+        assert before <= set(lookup(tmp_path, written))  # what was there once never vanishes
     for process in processes:
         process.join()
         assert process.exitcode == 0
-    assert set(lookup(tmp_path)) == {f"{name}-{n}" for name in "abc" for n in range(40)}
+    assert set(lookup(tmp_path, written)) == written
     assert len(list(tmp_path.iterdir())) <= cache.MANY_SEGMENTS + 2
 
 
@@ -86,16 +87,17 @@ def test_a_killed_writer_loses_the_line_it_was_writing_and_its_lock(tmp_path: Pa
     folder = tmp_path / "cache"
     done = subprocess.run([sys.executable, "-c", program, str(folder)], cwd=tmp_path, capture_output=True)
     assert done.returncode == -9, done.stderr
-    assert set(lookup(folder)) == {"whole"}
+    assert set(lookup(folder, {"whole", "to"})) == {"whole"}
     for number in range(cache.MANY_SEGMENTS):
         write(folder, f"k{number}")
     compact(folder)
     assert len(list(folder.iterdir())) == 1
-    assert len(lookup(folder)) == cache.MANY_SEGMENTS + 1
+    expected = {"whole"} | {f"k{number}" for number in range(cache.MANY_SEGMENTS)}
+    assert set(lookup(folder, expected)) == expected
 
 
 def test_a_damaged_segment_is_named(tmp_path: Path) -> None:
     write(tmp_path, "a")
     (tmp_path / "x.segment").write_text("{broken}\n{}\n")
     with pytest.raises(DataError, match=r"x\.segment, line 1 is not JSON"):
-        lookup(tmp_path)
+        lookup(tmp_path, {"a"})
