@@ -1,6 +1,7 @@
 """The command `rlhf-eval`: its arguments, its exit codes and how it shows errors.
 
-Exit codes: 0 done, 1 something failed, 2 usage or configuration, 130 interrupted. What the subcommands do
+Exit codes: 0 done, 1 something failed, 2 usage or configuration, 75 ended by SIGTERM and to be given again,
+130 interrupted. What the subcommands do
 stands in `commands/`, a module of which is imported only when one of its is carried out.
 """
 
@@ -11,6 +12,7 @@ from importlib import import_module
 
 from rlhf_eval.arguments import build_parser
 from rlhf_eval.errors import ConfigError, RlhfEvalError, did_you_mean
+from rlhf_eval.interruption import EXIT_CODE, Interrupted
 
 MODULES = {
     **dict.fromkeys(("demo", "run", "validate", "status", "ls"), "runs"),
@@ -33,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except Interrupted:
+        print("interrupted by SIGTERM: the same command continues from here", file=sys.stderr)
+        return EXIT_CODE
     except KeyboardInterrupt:
         print("interrupted: the same command continues from here", file=sys.stderr)
         return 130

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -48,6 +48,18 @@ def become_child(log: Path) -> None:
         sys.stderr.flush()
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
+
+
+def die_with(parent: int) -> Callable[[], None]:
+    """To be called first in a child of the process `parent` (`preexec_fn`): it is killed when that one
+    ends."""
+
+    def tie() -> None:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it ended before the tie was made
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return tie
 
 
 def _die_with_parent() -> None:

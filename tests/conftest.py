@@ -63,7 +63,8 @@ def small_lab(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         "algorithm.completions_per_device_batch": 8,
         "algorithm.checkpoint_every": 2,
         "algorithm.normaliser_prompts": 8,
-        "prompts.held_out_limit": 8,
+        "prompts.held_out_limit": 4,
+        "prompts.held_out_samples": 2,
         "generation.batch_size": 8,
     }
     return [

@@ -13,11 +13,23 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "rlhf_eval"
-BASE = {"addresses", "errors", "files", "records", "registry", "progress", "processes", "config", "sources"}
+BASE = {
+    "addresses",
+    "errors",
+    "interruption",
+    "files",
+    "records",
+    "registry",
+    "progress",
+    "processes",
+    "config",
+    "sources",
+}
 WORK = {"training", "generation", "judging", "rewards", "benchmarks", "audit", "lab"}
 ALLOWED = {
     "addresses": set(),
     "errors": set(),
+    "interruption": set(),
     "records": set(),
     "progress": set(),
     "processes": set(),
@@ -32,7 +44,7 @@ ALLOWED = {
     "sweep": BASE | WORK | {"runs"},
     "commands": BASE | WORK | {"runs", "sweep", "analysis"},
     "arguments": {"errors"},
-    "cli": {"arguments", "errors"},
+    "cli": {"arguments", "errors", "interruption"},
     "__main__": {"cli"},
 }
 HEAVY = {

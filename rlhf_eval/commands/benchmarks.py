@@ -69,7 +69,8 @@ def with_benchmarks(overrides: list[str], names: list[str], experiment: str | No
         experiment: folder that results belong to; None takes that of `experiment=`, else `default`, as
             `rlhf-eval run` does.
     """
-    from rlhf_eval.config.compose import check_names, compose, groups
+    from rlhf_eval.config.checks import check_names
+    from rlhf_eval.config.compose import compose, groups
     from rlhf_eval.rewards.kinds import check_kinds
 
     known = groups()["benchmark"]

@@ -47,7 +47,10 @@ def run(options: Namespace) -> int:
     path = options.run_dir or run_path(config)
     print(f"run directory: {path}\n{_calls(config)}", flush=True)
     os.environ.setdefault("OMP_NUM_THREADS", str(config.threads))
+    from rlhf_eval.interruption import listen
     from rlhf_eval.runs.stages import execute
+
+    listen()
 
     with progress_for_terminal() as progress:
         execute(config, path, progress)
@@ -122,7 +125,8 @@ def validate(options: Namespace) -> int:
 
 def _composed(options: Namespace) -> Any:
     """The checked RunConfig of a command line with overrides."""
-    from rlhf_eval.config.compose import check_names, compose
+    from rlhf_eval.config.checks import check_names
+    from rlhf_eval.config.compose import compose
     from rlhf_eval.rewards.kinds import check_kinds
 
     config = compose(options.overrides)
@@ -137,7 +141,8 @@ def _calls(config: Any) -> str:
     from rlhf_eval.training.cost import group_calls, reward_calls
 
     calls = reward_calls(config)
-    size = config.algorithm.group_size
+    algorithm = config.algorithm
+    size = algorithm.samples if algorithm.kind == "best_of_n" else algorithm.group_size
     parts = ", ".join(f"{name} {calls[name]:,}" for name in ("standardising", "training", "checkpoints"))
     per_group = f"{group_calls(config.reward_model, size)} per group of {size}"
     return f"training: the reward model reads at most {calls['total']:,} texts ({per_group}; {parts})"

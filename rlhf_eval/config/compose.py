@@ -5,7 +5,6 @@ Hydra composes `conf/`; the schema's dataclasses check the result. Whatever a us
 """
 
 import dataclasses
-import math
 import re
 import typing
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from rlhf_eval.config.checks import check
 from rlhf_eval.config.schema import RunConfig
 from rlhf_eval.errors import ConfigError, did_you_mean
 from rlhf_eval.files import sha256_json
@@ -22,7 +22,6 @@ HEADER = (
     "# The frozen configuration of one run, every value resolved. The run directory's name ends with a hash\n"
     "# of the fields that change results.\n"
 )
-NAME = re.compile(r"(?!.*--)[A-Za-z0-9_][A-Za-z0-9._-]*")
 RUN_CONFIG = TypeAdapter(RunConfig)
 
 
@@ -157,48 +156,33 @@ def _validated(value: Any, origin: str) -> RunConfig:
         config = RUN_CONFIG.validate_python(value)
     except ValidationError as error:
         raise _schema_error(error, origin) from error
-    algorithm = config.algorithm
-    completions, batch = (
-        algorithm.prompts_per_step * algorithm.group_size,
-        algorithm.completions_per_device_batch,
-    )
-    if completions % batch:
-        raise ConfigError(
-            f"algorithm.completions_per_device_batch: {batch} does not divide prompts_per_step * group_size, "
-            f"which is {completions}.",
-            f"Set algorithm.completions_per_device_batch={math.gcd(completions, batch)} or another divisor.",
-        )
-    return check_names(config)
-
-
-def check_names(config: RunConfig) -> RunConfig:
-    """The configuration itself, if its names can stand in paths and benchmarks' differ; else ConfigError."""
-    for path in ("experiment", "reward_model.name", "policy.name", "algorithm.name"):
-        name = flat(_plain(config))[path]
-        if not NAME.fullmatch(name):
-            raise ConfigError(
-                f"{path}: '{name}' cannot be part of a folder name.",
-                "Use letters, digits, '_', '.', and single '-', beginning with a letter, digit or '_'.",
-            )
-    names = [benchmark.name for benchmark in config.benchmarks.values()]
-    for field, name in zip(config.benchmarks, names, strict=True):
-        if not NAME.fullmatch(name) or names.count(name) > 1:
-            raise ConfigError(
-                f"benchmarks.{field}.name: '{name}' cannot name this benchmark's files.",
-                "Give every benchmark a name of its own of letters, digits, '_', '.' and single '-'.",
-            )
-    return config
+    return check(config)
 
 
 def _schema_error(error: ValidationError, origin: str) -> ConfigError:
     """The first finding of the schema in our words."""
     first = error.errors(include_url=False)[0]
-    path = ".".join(map(str, first["loc"])) or origin
+    place = [str(part) for part in first["loc"]]
+    if first["type"] == "union_tag_invalid":
+        told: dict[str, Any] = first.get("ctx", {})
+        return ConfigError(
+            f"{'.'.join(place)}.kind: {told['tag']!r} is none of {told['expected_tags']}.",
+            f"Mend it in {origin}.",
+        )
+    if place[:1] == ["algorithm"] and len(place) > 1:
+        kind = place.pop(1)  # pydantic names the member of the union here
+        if first["type"] == "unexpected_keyword_argument" and place[-1] in _field_names("algorithm"):
+            path = ".".join(place)
+            return ConfigError(
+                f"{path}: an algorithm of kind {kind} has no such option.", f"Leave {path} out of {origin}."
+            )
+    path = ".".join(place) or origin
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        parent = _field_type(first["loc"][:-1])
-        known = _field_names(parent) if parent else []
-        return ConfigError(f"{path}: there is no such field.", did_you_mean(str(first["loc"][-1]), known))
-    if first["type"] in ("missing", "missing_argument"):
+        return ConfigError(
+            f"{path}: there is no such field.", did_you_mean(place[-1], _field_names(*place[:-1]))
+        )
+    if first["type"] in ("missing", "missing_argument", "union_tag_not_found"):
+        path = f"{path}.kind" if first["type"] == "union_tag_not_found" else path
         return ConfigError(f"{path} is missing.", f"Give it a value: {path}=<value>.")
     message = first["msg"][0].lower() + first["msg"][1:]
     return ConfigError(f"{path}: {first['input']!r} does not fit: {message}.", f"Mend {path} in {origin}.")
@@ -251,30 +235,41 @@ def _check_path(path: str, known: dict[str, list[str]]) -> None:
     """Raises ConfigError unless the schema has a field of that dotted path."""
     parts = path.split(".")
     for depth, part in enumerate(parts):
-        parent = _field_type(parts[:depth])
-        if parent is None:
+        kinds = _types_at(parts[:depth])
+        if not kinds:
             raise ConfigError(
                 f"{path}: {'.'.join(parts[:depth])} has no fields.", "Leave out what follows its name."
             )
-        names = _field_names(parent)
+        names = _field_names(*parts[:depth])
         if names and part not in names:
             siblings = [*names, *known] if depth == 0 else names
             raise ConfigError(f"{path}: there is no such field.", did_you_mean(part, set(siblings)))
 
 
-def _field_names(kind: Any) -> list[str]:
-    return [field.name for field in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
+def _field_names(*path: str) -> list[str]:
+    """Names of the fields at a path of the schema; of all members where that is a union."""
+    kinds = (kind for kind in _types_at(path) if dataclasses.is_dataclass(kind))
+    return list(dict.fromkeys(field.name for kind in kinds for field in dataclasses.fields(kind)))
 
 
-def _field_type(path: typing.Sequence[Any]) -> Any:
-    """The dataclass or dictionary type at a path of the schema; None where there is a plain value."""
-    kind: Any = RunConfig
+def _types_at(path: typing.Sequence[str]) -> list[Any]:
+    """The dataclasses or the dictionary type at a path of the schema; none where there is a plain value."""
+    kinds: list[Any] = [RunConfig]
     for part in path:
-        if dataclasses.is_dataclass(kind):
-            kind = typing.get_type_hints(kind).get(str(part))
-        elif typing.get_origin(kind) is dict:
-            kind = typing.get_args(kind)[1]
-        nested = [option for option in (kind, *typing.get_args(kind)) if dataclasses.is_dataclass(option)]
-        if typing.get_origin(kind) is not dict:
-            kind = nested[0] if nested else None
-    return kind
+        nested = [_member(kind, part) for kind in kinds]
+        kinds = [option for kind in nested for option in _options(kind)]
+    return kinds
+
+
+def _member(kind: Any, name: str) -> Any:
+    if typing.get_origin(kind) is dict:
+        return typing.get_args(kind)[1]
+    return typing.get_type_hints(kind, include_extras=False).get(name)
+
+
+def _options(kind: Any) -> list[Any]:
+    """The types with fields among the members of a union."""
+    members = [kind, *typing.get_args(kind)]
+    if typing.get_origin(kind) is dict:
+        return [kind]
+    return [member for member in members if dataclasses.is_dataclass(member)]

@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le
 from pydantic.dataclasses import dataclass
 
+from rlhf_eval.config.algorithm_schema import AccelerateConfig, AlgorithmConfig
 from rlhf_eval.config.benchmark_schema import BenchmarkConfig
 from rlhf_eval.config.fields import STRICT, DType, NonNegative, Positive, Share, unfingerprinted
 from rlhf_eval.config.reward_schema import RewardModelConfig
@@ -31,49 +32,10 @@ class PolicyConfig:
     revision: str | None = None
     """Commit or branch on the hub."""
     dtype: DType = "float32"
-    """Number format in which the weights are loaded and trained."""
-
-
-@dataclass(frozen=True, config=STRICT)
-class AlgorithmConfig:
-    """Group `algorithm`: how the policy is trained against the reward model."""
-
-    name: str
-    """Name in tables, plots and run directories."""
-    kind: Literal["grpo"]
-    """Which trainer: `grpo` is TRL's GRPOTrainer (Shao et al. 2024, DeepSeekMath)."""
-    steps: Positive
-    """Optimiser updates."""
-    prompts_per_step: Positive
-    """Prompts per update, over all processes."""
-    group_size: Annotated[int, Ge(2)]
-    """Completions per prompt (G in the paper)."""
-    max_completion_tokens: Positive
-    """Sampling stops here when the policy has not ended its turn."""
-    learning_rate: Annotated[float, Gt(0)]
-    """Peak learning rate of AdamW."""
-    kl_coefficient: Annotated[float, Ge(0)]
-    """Weight of the KL divergence from the initial policy in the loss (β in the paper)."""
-    warmup_steps: NonNegative = 0
-    """Updates over which the learning rate rises from zero; afterwards it is constant."""
-    temperature: Annotated[float, Gt(0)] = 1.0
-    """Sampling temperature of the rollouts."""
-    scale_rewards: Literal["group", "batch", "none"] = "none"
-    """Divide advantages by the standard deviation of the group, of the batch, or not at all. Rewards are
-    standardised once on the initial policy's samples, so `none` keeps a reward model's own contrast
-    between prompts (Liu et al. 2025, Dr. GRPO)."""
-    loss_type: Literal["grpo", "dapo", "dr_grpo", "bnpo"] = "dapo"
-    """How token losses are averaged; the names are TRL's."""
-    max_grad_norm: Annotated[float, Gt(0)] = 1.0
-    """Gradient clipping by global norm."""
-    checkpoint_every: Positive = 10
-    """Updates between checkpoints; at each, KL, proxy reward, gold reward and length are measured on the
-    held-out prompts."""
-    completions_per_device_batch: Positive = unfingerprinted(64)
-    """Completions in one forward and backward pass of one process; a divisor of
-    `prompts_per_step * group_size`. The rest is gradient accumulation."""
-    normaliser_prompts: Positive = 64
-    """Training prompts on which the initial policy is sampled to standardise rewards."""
+    """Number format in which a trained policy is written and answers."""
+    train_dtype: DType = "float32"
+    """Number format of the weights in training. Small updates vanish in 16 bits: keep float32, and compute in
+    accelerate.mixed_precision=bf16."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -132,6 +94,8 @@ class PromptsConfig:
     """Arena-Hard."""
     held_out_limit: Positive = 128
     """How many held-out prompts are measured at each checkpoint."""
+    held_out_samples: Annotated[int, Ge(2)] = 4
+    """Completions of each, between which the variance of rewards within a prompt is taken."""
     max_prompt_tokens: Positive = 2048
     """Longer training prompts are left out (counted in the log); longer evaluation prompts are an error."""
 
@@ -197,8 +161,8 @@ class JudgeConfig:
     max_tokens: Positive = 4096
     """Longest verdict text in tokens; AlpacaEval's single-token verdict always takes 1."""
     arena_hard_prompt: str | None = None
-    """Source of the Arena-Hard judge's system prompt, or a `.json` of one for each category (name → text); null
-    takes the one in `rlhf_eval/judging`."""
+    """Source of the Arena-Hard judge's system prompt, or a `.json` of one for each category (name → text);
+    null takes the one in `rlhf_eval/judging`."""
     max_failed_share: Share = 0.02
     """Above this share of failed verdicts the score is refused."""
     input_price: Annotated[float, Ge(0)] | None = unfingerprinted(None)
@@ -262,6 +226,8 @@ class RunConfig:
     """Who compares the answers."""
     seed: NonNegative
     """Seed of training and sampling."""
+    accelerate: AccelerateConfig = field(default_factory=AccelerateConfig)
+    """On which processes it is trained."""
     second_judges: dict[str, JudgeConfig] = field(default_factory=dict)
     """Further judges of the same answers, by name: their scores and their agreement with `judge` stand beside
     its, and do not enter the ranking. Add one with +judge@second_judges.<name>=<choice>."""

@@ -76,6 +76,9 @@ def sample(
             pad_token_id=tokenizer.pad_token_id,
             repetition_penalty=1.0,
             min_p=None,
+            # The weights are whole here; under ZeRO-3 transformers would wait for other processes at every
+            # token.
+            synced_gpus=False,
             **sampling,
         )
     model.train(was_training)

@@ -19,6 +19,7 @@ from typing import Any
 from rlhf_eval.config.compose import fingerprint
 from rlhf_eval.config.schema import RunConfig
 from rlhf_eval.files import read_jsonl, sha256_json, write_json
+from rlhf_eval.interruption import Interrupted
 from rlhf_eval.lab.build import ensure, world_path
 from rlhf_eval.progress import Progress
 from rlhf_eval.rewards.stored import scores_folder
@@ -36,6 +37,7 @@ class Run:
     Attributes:
         shared: folder of what all runs of the experiment share.
         scores: folder in it with the reward model's answers.
+        logs: folder of this attempt's logs.
     """
 
     config: RunConfig
@@ -43,6 +45,7 @@ class Run:
     progress: Progress
     shared: Path
     scores: Path
+    logs: Path
 
     def stage(self, name: str) -> Path:
         return self.directory.path / "stages" / name
@@ -61,12 +64,16 @@ def execute(config: RunConfig, path: Path, progress: Progress) -> None:
 
     Raises:
         RlhfEvalError: what a user can cause; status.json says `failed` with the same words.
+        Interrupted: SIGTERM came; status.json says `interrupted`, and the same command continues.
     """
     directory = RunDirectory.open(path, config)
     with directory.locked():
-        directory.begin_attempt()
+        logs = directory.begin_attempt()
         try:
-            _execute(config, directory, progress)
+            _execute(config, directory, logs, progress)
+        except (Interrupted, KeyboardInterrupt):
+            directory.update_status(state="interrupted")
+            raise
         except BaseException as error:
             directory.fail(str(error) or type(error).__name__)
             raise
@@ -88,13 +95,13 @@ def is_finished(config: RunConfig, path: Path) -> bool:
     return True
 
 
-def _execute(config: RunConfig, directory: RunDirectory, progress: Progress) -> None:
+def _execute(config: RunConfig, directory: RunDirectory, logs: Path, progress: Progress) -> None:
     world = ensure(config.lab, 2, progress) if config.lab else None
     scores = scores_folder(
         directory.path.parent, config.reward_model, local_hashes(config.reward_model, world)
     )
     shared = directory.path.parent / "shared"
-    run = Run(localise(config, world), directory, progress, shared, scores)
+    run = Run(localise(config, world), directory, progress, shared, scores, logs)
     write_manifest(directory, _seeds(config), _recorded_hashes(config, world))
     upstream: dict[str, str] = {}
     for name, work in STAGES:
@@ -133,12 +140,15 @@ def _train(run: Run) -> list[Path]:
     if not run.trains:
         write_json(folder / "untrained.json", {"policy": run.config.policy.name})
         return [folder / "untrained.json"]
-    import torch
+    if run.config.algorithm.kind == "best_of_n":
+        from rlhf_eval.training.best_of_n import measure
 
-    from rlhf_eval.training.grpo import train
+        return measure(run.config, folder, run.directory.metrics_file, run.advance)
+    from rlhf_eval.training.launch import launch
 
-    torch.set_num_threads(run.config.threads)
-    train(run.config, folder, run.directory.metrics_file, run.advance)
+    log = run.logs / "train.log"
+    announce = partial(run.progress.stage, "train")
+    launch(run.config, folder, run.directory.metrics_file, log, run.advance, announce)
     return [folder / "policy", folder / "reward_normaliser.json"]
 
 
@@ -149,11 +159,14 @@ def _generate(run: Run) -> list[Path]:
     from rlhf_eval.judging.stage import evaluation_prompts
 
     torch.set_num_threads(run.config.threads)
-    policy = run.config.policy
+    policy, folder = run.config.policy, run.stage("generate")
+    sets, limit = evaluation_prompts(run.config.prompts), run.config.prompts.max_prompt_tokens
+    if run.trains and run.config.algorithm.kind == "best_of_n":
+        from rlhf_eval.training.best_of_n import answer
+
+        return answer(run.config, sets, folder, run.shared / "samples", run.advance)
     if run.trains:
         policy = replace(policy, model=str(run.stage("train") / "policy"), revision=None)
-    sets, limit = evaluation_prompts(run.config.prompts), run.config.prompts.max_prompt_tokens
-    folder = run.stage("generate")
     return answer_sets(policy, run.config.generation, sets, run.config.seed, limit, folder, run.advance)
 
 
@@ -189,7 +202,16 @@ STAGES: tuple[tuple[str, Callable[[Run], list[Path]]], ...] = (
 # output hashes.
 SECTIONS: dict[str, tuple[str, ...]] = {
     "benchmark": ("reward_model", "benchmarks", "lab"),
-    "train": ("reward_model", "gold_reward_model", "policy", "algorithm", "prompts", "seed", "lab"),
+    "train": (
+        "reward_model",
+        "gold_reward_model",
+        "policy",
+        "algorithm",
+        "accelerate",
+        "prompts",
+        "seed",
+        "lab",
+    ),
     "generate": ("policy", "prompts", "generation", "seed", "lab"),
     "judge": ("judge", "second_judges", "prompts", "lab"),
     "score": ("judge", "second_judges", "prompts", "gold_reward_model", "lab"),

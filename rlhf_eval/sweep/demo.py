@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from rlhf_eval.config.compose import check_names
+from rlhf_eval.config.checks import check_names
 from rlhf_eval.progress import Progress
 from rlhf_eval.sweep.grid import points
 from rlhf_eval.sweep.local import Outcome, run_all

@@ -2,6 +2,7 @@
 
 import math
 
+from rlhf_eval.config.algorithm_schema import BestOfNConfig
 from rlhf_eval.config.reward_schema import RewardModelConfig
 from rlhf_eval.config.schema import RunConfig
 from rlhf_eval.rewards.tournament import comparisons_needed
@@ -24,21 +25,26 @@ def reward_calls(config: RunConfig) -> dict[str, int]:
     """At most so many texts are read by the reward model of a run in training; benchmarks come apart.
 
     Returns:
-        `standardising` (on the initial policy's samples), `training`, `checkpoints` (held-out prompts), and
-        `total`; all 0 where nothing is trained.
+        `standardising` (on the initial policy's samples), `training` (of best-of-n: choosing among the
+        answers that are evaluated is not counted), `checkpoints` (held-out prompts), and `total`; all 0 where
+        nothing is trained.
     """
     reward_model, algorithm = config.reward_model, config.algorithm
     if reward_model.kind == "untrained":
         return dict.fromkeys(("standardising", "training", "checkpoints", "total"), 0)
-    measured = 1 + math.ceil(algorithm.steps / algorithm.checkpoint_every)
-    calls = {
-        "standardising": algorithm.normaliser_prompts * group_calls(reward_model, NORMALISER_SAMPLES),
-        "training": algorithm.steps
-        * algorithm.prompts_per_step
-        * group_calls(reward_model, algorithm.group_size),
-        # A checkpoint's answers are scored, or compared with the initial policy's one by one.
-        "checkpoints": measured * config.prompts.held_out_limit * _orders(reward_model),
-    }
+    held_out = config.prompts.held_out_limit
+    calls = {"standardising": algorithm.normaliser_prompts * group_calls(reward_model, NORMALISER_SAMPLES)}
+    if isinstance(algorithm, BestOfNConfig):
+        calls |= {"training": 0, "checkpoints": held_out * group_calls(reward_model, algorithm.samples)}
+    else:
+        measured = 1 + math.ceil(algorithm.steps / algorithm.checkpoint_every)
+        calls |= {
+            "training": algorithm.steps
+            * algorithm.prompts_per_step
+            * group_calls(reward_model, algorithm.group_size),
+            # A checkpoint's answers are scored, or compared with the initial policy's one by one.
+            "checkpoints": measured * held_out * config.prompts.held_out_samples * _orders(reward_model),
+        }
     return calls | {"total": sum(calls.values())}
 
 

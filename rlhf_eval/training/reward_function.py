@@ -1,6 +1,6 @@
 """A reward model as the plain function that TRL calls, standardised on the initial policy's samples."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -73,38 +73,46 @@ def _centred(scores: np.ndarray) -> np.ndarray:
     return scores - np.nanmean(scores) if np.isfinite(scores).any() else scores
 
 
-def reward_function(
-    reward_model: RewardModel, normaliser: RewardNormaliser, max_invalid_share: float
-) -> Callable[..., list[float | None]]:
-    """What GRPOTrainer takes as `reward_funcs`. An invalid score is None: TRL masks that row.
+class RewardFunction:
+    """What TRL takes as `reward_funcs`. An invalid score is None: TRL masks that row.
 
     The completions of one prompt stand side by side, which is how TRL's sampler lays them out; reward models
     that compare are given each such group as a whole.
 
     Args:
-        max_invalid_share: of the last `INVALID_MEMORY` completions and of each call's. Beyond it the function
+        normaliser: None until it is known; then set `normaliser`.
+        max_invalid_share: of the last `INVALID_MEMORY` completions and of each call's. Beyond it a call
             raises StageError, so that the run stops and can be continued when the cause is mended.
     """
-    recent: list[bool] = []
 
-    def reward(
-        prompts: list[Any], completions: list[Any], log_metric: Any = None, **_: Any
+    __name__ = "reward"  # under which TRL logs it
+
+    def __init__(
+        self, reward_model: RewardModel, normaliser: RewardNormaliser | None, max_invalid_share: float
+    ) -> None:
+        self.normaliser = normaliser
+        self._reward_model = reward_model
+        self._max_invalid_share = max_invalid_share
+        self._recently_invalid: list[bool] = []
+
+    def __call__(
+        self, prompts: list[Any], completions: list[Any], log_metric: Any = None, **_: Any
     ) -> list[float | None]:
+        """Standardised rewards, shape (completions,)."""
+        assert self.normaliser is not None
         texts = [completion[-1]["content"].strip() for completion in completions]
         groups = []
         for _, places in groupby(range(len(prompts)), key=lambda place: prompts[place]):
             places = list(places)
             prompt = Prompt(str(places[0]), as_messages(prompts[places[0]]))
             groups.append((prompt, [texts[place] for place in places]))
-        batches = reward_model.score_groups(groups)
-        values = np.concatenate([normaliser(batch.scores) for batch in batches])
+        batches = self._reward_model.score_groups(groups)
+        values = np.concatenate([self.normaliser(batch.scores) for batch in batches])
         valid = np.concatenate([batch.valid for batch in batches])
         if log_metric is not None:
             log_metric("invalid_rewards", float((~valid).mean()))
-        recent.extend((~valid).tolist())
-        del recent[:-INVALID_MEMORY]
-        refuse_if_too_many_invalid(valid, max_invalid_share)
-        refuse_if_too_many_invalid(~np.array(recent), max_invalid_share)
+        self._recently_invalid.extend((~valid).tolist())
+        del self._recently_invalid[:-INVALID_MEMORY]
+        refuse_if_too_many_invalid(valid, self._max_invalid_share)
+        refuse_if_too_many_invalid(~np.array(self._recently_invalid), self._max_invalid_share)
         return [float(v) if ok else None for v, ok in zip(values, valid, strict=True)]
-
-    return reward

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from rlhf_eval.config.algorithm_schema import GRPOConfig
 from rlhf_eval.config.schema import (
-    AlgorithmConfig,
     AlpacaEvalConfig,
     ArenaHardConfig,
     GenerationConfig,
@@ -33,7 +33,16 @@ def run_config(prompts: PromptsConfig, judge: JudgeConfig) -> RunConfig:
     return RunConfig(
         reward_model=RewardModelConfig("random", "random"),
         policy=PolicyConfig("tiny", "tiny"),
-        algorithm=AlgorithmConfig("grpo", "grpo", 1, 1, 2, 8, 1e-5, 0.0),
+        algorithm=GRPOConfig(
+            name="grpo",
+            kind="grpo",
+            steps=1,
+            prompts_per_step=1,
+            group_size=2,
+            max_completion_tokens=8,
+            learning_rate=1e-5,
+            kl_coefficient=0.0,
+        ),
         prompts=prompts,
         generation=GenerationConfig("sampled"),
         judge=judge,

@@ -16,6 +16,7 @@ def test_runs_differ_in_reward_model_and_seed_only() -> None:
     assert [run.seed for run in runs] == [0] * 9 + [1] * 9
     first = runs[0]
     assert all(replace(run, reward_model=first.reward_model, seed=first.seed) == first for run in runs)
+    assert first.algorithm.kind == "grpo"
     assert first.algorithm.steps == 7
 
 

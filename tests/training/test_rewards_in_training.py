@@ -10,7 +10,7 @@ from rlhf_eval.config.reward_schema import GroupConfig
 from rlhf_eval.errors import StageError
 from rlhf_eval.records import Comparison, Conversation, PreferenceBatch, ScoreBatch, user_prompt
 from rlhf_eval.rewards.interface import PairwiseRewardModel, PointwiseRewardModel
-from rlhf_eval.training.reward_function import RewardNormaliser, reward_function
+from rlhf_eval.training.reward_function import RewardFunction, RewardNormaliser
 
 
 class WordCount(PointwiseRewardModel):
@@ -54,7 +54,7 @@ PROMPTS = [user_prompt(str(n), f"prompt {n}") for n in range(2)]
 def test_scores_are_standardised_on_the_initial_policys() -> None:
     normaliser = RewardNormaliser.fit(WordCount(), [(PROMPTS[0], ["a", "a b c"]), (PROMPTS[1], ["?"])], False)
     assert (normaliser.mean, normaliser.standard_deviation) == (2.0, 1.0)
-    reward = reward_function(WordCount(), normaliser, 0.5)
+    reward = RewardFunction(WordCount(), normaliser, 0.5)
     assert reward(**asked(["a", "a b c d"], ["?", "a b"])) == [-1.0, 2.0, None, 0.0]
 
 
@@ -62,13 +62,13 @@ def test_scores_that_compare_within_a_prompt_only_are_centred_there() -> None:
     groups = [(PROMPTS[0], ["a", "a b c"]), (PROMPTS[1], ["a b c d e", "a b c"])]
     normaliser = RewardNormaliser.fit(WordCount(), groups, within_prompt=True)
     assert (normaliser.mean, normaliser.standard_deviation) == (0.0, 1.0)
-    reward = reward_function(WordCount(), normaliser, 0.5)
+    reward = RewardFunction(WordCount(), normaliser, 0.5)
     assert reward(**asked(["a", "a b c", "?"], ["a", "a"])) == [-1.0, 1.0, None, 0.0, 0.0]
 
 
 def test_a_comparing_reward_model_sees_whole_groups_of_one_prompt() -> None:
     judge = MoreWords()
-    reward = reward_function(judge, RewardNormaliser(0.0, 1.0, within_prompt=True), 0.5)
+    reward = RewardFunction(judge, RewardNormaliser(0.0, 1.0, within_prompt=True), 0.5)
     rewards = reward(**asked(["a", "a b", "a b c"], ["a b", "a"]))
     assert len(judge.seen) == 3 + 1
     assert {c.prompt.instruction for c in judge.seen[:3]} == {"prompt 0"}
@@ -79,7 +79,7 @@ def test_a_comparing_reward_model_sees_whole_groups_of_one_prompt() -> None:
 
 
 def test_too_many_invalid_scores_stop_the_run() -> None:
-    reward = reward_function(WordCount(), RewardNormaliser(0.0, 1.0), 0.25)
+    reward = RewardFunction(WordCount(), RewardNormaliser(0.0, 1.0), 0.25)
     logged: dict[str, float] = {}
     assert reward(**asked(["a", "a", "a", "?"]), log_metric=logged.__setitem__)[3] is None
     assert logged == {"invalid_rewards": 0.25}

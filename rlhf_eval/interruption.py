@@ -1,0 +1,38 @@
+"""SIGTERM: what a scheduler sends before it takes a machine away. The run saves, ends, and can be
+continued."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+EXIT_CODE = 75
+"""EX_TEMPFAIL of sysexits.h: not failed, to be given again."""
+
+_waiting: list[bool] = []
+"""One entry for each `deferred` block that is open: whether a signal has come since it began."""
+
+
+class Interrupted(BaseException):
+    """SIGTERM came, and everything computed is on disk: the same command continues."""
+
+
+def listen() -> None:
+    """From now on SIGTERM raises `Interrupted` in the main thread, or is kept until it suits (`deferred`)."""
+    signal.signal(signal.SIGTERM, _on_signal)
+
+
+@contextmanager
+def deferred() -> Iterator[Callable[[], bool]]:
+    """Inside the block SIGTERM interrupts nothing; the function given says whether it has come."""
+    _waiting.append(False)
+    try:
+        yield lambda: _waiting[-1]
+    finally:
+        _waiting.pop()
+
+
+def _on_signal(*_: Any) -> None:
+    if not _waiting:
+        raise Interrupted("interrupted by SIGTERM")
+    _waiting[-1] = True

@@ -1,0 +1,98 @@
+"""A run's configuration in the words of TRL's trainers."""
+
+from pathlib import Path
+from typing import Any
+
+from rlhf_eval.config.algorithm_schema import LoraConfig, TrainedConfig
+from rlhf_eval.config.schema import RunConfig
+
+
+def common_arguments(config: RunConfig, output: Path) -> dict[str, Any]:
+    """The arguments that GRPO's, RLOO's and PPO's trainers share.
+
+    What makes resuming exact: the data are one epoch in a fixed order (`prompts.in_training_order`), and
+    checkpoints fall between batches of rollouts.
+    """
+    import torch
+
+    algorithm = trained(config)
+    on_cpu = not torch.cuda.is_available() or config.accelerate.device == "cpu"
+    update = algorithm.completions_per_step // (config.accelerate.processes * algorithm.minibatches)
+    accumulation = update // algorithm.completions_per_device_batch
+    updates = algorithm.updates_per_step
+    return {
+        "output_dir": str(output),
+        "max_steps": algorithm.steps * updates,
+        "per_device_train_batch_size": algorithm.completions_per_device_batch,
+        "gradient_accumulation_steps": accumulation,
+        "steps_per_generation": accumulation * algorithm.minibatches,
+        "num_iterations": algorithm.epochs,
+        "num_generations": algorithm.group_size,
+        "max_completion_length": algorithm.max_completion_tokens,
+        "temperature": algorithm.temperature,
+        "top_k": 0,
+        "learning_rate": algorithm.learning_rate,
+        "lr_scheduler_type": "constant_with_warmup",
+        "warmup_steps": algorithm.warmup_steps * updates,
+        "beta": algorithm.kl_coefficient,
+        "epsilon": algorithm.clip_range,
+        "max_grad_norm": algorithm.max_grad_norm,
+        "shuffle_dataset": False,
+        "save_strategy": "steps",
+        # The last step is saved too, by TRL, whatever the interval.
+        "save_steps": algorithm.checkpoint_every * updates,
+        "save_total_limit": 2,
+        "logging_steps": updates,
+        "report_to": list(algorithm.report_to) or "none",
+        "run_name": output.parents[2].name,
+        "seed": config.seed,
+        "disable_tqdm": True,
+        "use_cpu": on_cpu,
+        "ddp_find_unused_parameters": False,
+        "bf16": config.accelerate.mixed_precision == "bf16",
+        "gradient_checkpointing": not on_cpu,
+        **_reference_arguments(config),
+        **_rollout_arguments(algorithm),
+    }
+
+
+def trained(config: RunConfig) -> TrainedConfig:
+    """The configuration of an algorithm that trains."""
+    assert isinstance(config.algorithm, TrainedConfig)
+    return config.algorithm
+
+
+def peft_config(lora: LoraConfig | None, task: str = "CAUSAL_LM") -> Any:
+    """What PEFT makes adapters by; None where all weights are trained."""
+    if lora is None:
+        return None
+    from peft import LoraConfig as PeftLoraConfig
+
+    modules = lora.target_modules
+    return PeftLoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # PEFT divides it by the rank
+        lora_dropout=lora.dropout,
+        target_modules=modules if isinstance(modules, str) else list(modules),
+        task_type=task,  # type: ignore[arg-type]
+    )
+
+
+def _reference_arguments(config: RunConfig) -> dict[str, Any]:
+    """TRL loads the reference by the policy's name; its revision would otherwise be the hub's latest."""
+    revision = config.policy.revision
+    return {"model_init_kwargs": {"revision": revision}} if revision else {}
+
+
+def _rollout_arguments(algorithm: TrainedConfig) -> dict[str, Any]:
+    rollout = algorithm.rollout
+    if rollout.engine == "transformers":
+        return {}
+    if rollout.engine == "vllm_server":
+        return {"use_vllm": True, "vllm_mode": "server", "vllm_server_base_url": rollout.server_url}
+    return {
+        "use_vllm": True,
+        "vllm_mode": "colocate",
+        "vllm_tensor_parallel_size": rollout.tensor_parallel,
+        "vllm_gpu_memory_utilization": rollout.gpu_memory_share,
+    }

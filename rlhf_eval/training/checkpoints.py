@@ -1,0 +1,77 @@
+"""Checkpoints: written to their end before they count, and one of them published as the trained policy."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from rlhf_eval.config.schema import PolicyConfig
+from rlhf_eval.files import write_json
+
+COMPLETE = "complete.json"
+PEAK = "peak"
+
+
+def last_complete(folder: Path) -> Path | None:
+    """The newest checkpoint that was written to its end; a kill in the middle of one leaves it unmarked."""
+    complete = [path.parent for path in folder.glob(f"checkpoint-*/{COMPLETE}")]
+    return max(complete, key=update_of, default=None)
+
+
+def update_of(checkpoint: Path) -> int:
+    """After how many optimiser updates it was written."""
+    return int(checkpoint.name.split("-")[1])
+
+
+def remove_incomplete(folder: Path) -> None:
+    """Delete checkpoints that were never finished: what they hold cannot be told from what they lack."""
+    for path in folder.glob("checkpoint-*"):
+        if not (path / COMPLETE).exists():
+            shutil.rmtree(path)
+
+
+def mark_complete(checkpoint: Path, step: int) -> None:
+    """Put all of a checkpoint on the disk, then mark it."""
+    for path in checkpoint.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as stream:
+                os.fsync(stream.fileno())
+    write_json(checkpoint / COMPLETE, {"step": step})
+
+
+def keep_as_peak(checkpoint: Path, step: int) -> None:
+    """Keep a checkpoint's weights beside the checkpoints, which are deleted as newer ones come."""
+    target = checkpoint.with_name(PEAK)
+    temporary = checkpoint.with_name(f"{PEAK}.writing")
+    shutil.rmtree(temporary, ignore_errors=True)
+    # Optimiser state is not needed to publish: with DeepSpeed it has folders of its own.
+    temporary.mkdir()
+    for path in checkpoint.iterdir():
+        if path.is_file() and path.name not in ("optimizer.pt", COMPLETE):
+            shutil.copy2(path, temporary)
+    mark_complete(temporary, step)
+    shutil.rmtree(target, ignore_errors=True)
+    temporary.rename(target)
+
+
+def publish(checkpoint: Path, target: Path, config: PolicyConfig) -> None:
+    """A checkpoint's weights as an ordinary model folder, or adapter folder, renamed into place when
+    complete."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+    temporary = target.with_name(f"{target.name}.writing")
+    shutil.rmtree(temporary, ignore_errors=True)
+    if (checkpoint / "adapter_config.json").exists():
+        temporary.mkdir(parents=True)
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            shutil.copy2(checkpoint / name, temporary)
+    else:
+        # After a training with ZeRO-3 a model that is loaded would be split over its processes.
+        unset_hf_deepspeed_config()
+        model: Any = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=getattr(torch, config.dtype))
+        model.save_pretrained(temporary)
+    AutoTokenizer.from_pretrained(checkpoint).save_pretrained(temporary)
+    shutil.rmtree(target, ignore_errors=True)
+    temporary.rename(target)

@@ -1,0 +1,138 @@
+"""What happens between a trainer's steps: curves, checkpoints, and stopping when asked to."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rlhf_eval.errors import StageError
+from rlhf_eval.files import append_jsonl, read_jsonl
+from rlhf_eval.training.checkpoints import keep_as_peak, mark_complete
+from rlhf_eval.training.gathering import whole
+from rlhf_eval.training.measure import Measurement, Policies
+from rlhf_eval.training.reward_function import RewardFunction, RewardNormaliser
+from rlhf_eval.training.timing import PARTS, Stopwatch
+
+Advance = Callable[[int, int, str], None]
+
+CURVES = {
+    "loss": "loss",
+    "reward": "reward",
+    "reward_std": "reward_std",
+    "zero_variance_share": "frac_reward_zero_std",
+    "kl": "kl",
+    "entropy": "entropy",
+    "grad_norm": "grad_norm",
+    "completion_length": "completions/mean_length",
+    "truncated_share": "completions/clipped_ratio",
+    "invalid_rewards": "invalid_rewards",
+    "clipped_share": "clip_ratio/region_mean",
+    "value_loss": "value_loss",
+    "explained_variance": "explained_variance",
+}
+"""Columns of a training row of metrics.jsonl, and TRL's names of them; those that a trainer lacks are
+absent."""
+
+
+def recorder(
+    trainer: Any,
+    stopwatch: Stopwatch,
+    measurement: Measurement,
+    reward: RewardFunction,
+    normalise: Callable[[Policies], RewardNormaliser],
+    reference: Any,
+    metrics: Path,
+    advance: Advance,
+    stop: Callable[[], bool],
+    algorithm: Any,
+) -> Any:
+    """The callback of a run's trainer.
+
+    Args:
+        normalise: fits the reward normaliser on samples of the policies given, or reads the one that was
+            fitted. reference: see `whole`. metrics: `metrics.jsonl`, written by the main process. stop:
+            whether this process has been asked to save and end. algorithm: the run's `TrainedConfig`.
+    """
+    import torch
+    from accelerate.utils import reduce
+    from transformers import TrainerCallback
+
+    updates = algorithm.updates_per_step
+    main = trainer.accelerator.is_main_process
+
+    class Recorder(TrainerCallback):
+        """Writes the curves, and marks a checkpoint as complete when all of it is on disk."""
+
+        def __init__(self) -> None:
+            self.seconds: dict[str, float] = {}
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            with whole(trainer, reference) as policies:
+                reward.normaliser = normalise(policies)
+                if state.global_step == 0:
+                    self._measure(policies, 0)
+            stopwatch.reset()
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step % updates:
+                return
+            # One exchange for both: all processes must agree to stop, and seconds are means over them.
+            mine = [float(stop()), stopwatch.total, *(stopwatch.seconds[part] for part in PARTS)]
+            means: Any = reduce(torch.tensor(mine, dtype=torch.float32, device=args.device), "mean")
+            stopping, total, *parts = means.tolist()
+            self.seconds = {
+                "seconds": total,
+                **{f"{part}_seconds": value for part, value in zip(PARTS, parts, strict=True)},
+                "idle_seconds": max(0.0, total - sum(parts)),
+            }
+            if stopping:
+                control.should_save = control.should_training_stop = True
+            stopwatch.reset()
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            if "loss" not in logs:
+                return
+            step = state.global_step // updates
+            if not math.isfinite(logs["loss"]) or not math.isfinite(logs.get("grad_norm", 0.0)):
+                raise StageError(
+                    f"The loss is not finite at step {step}.",
+                    "Lower algorithm.learning_rate; the last good checkpoint is kept, and continued from.",
+                )
+            row = {"kind": "train", "step": step}
+            row |= {ours: logs[theirs] for ours, theirs in CURVES.items() if theirs in logs}
+            completions = algorithm.completions_per_step
+            row["tokens"] = round((row.get("completion_length") or 0.0) * completions)
+            if main:
+                append_jsonl(metrics, row | self.seconds)
+                advance(step, algorithm.steps, f"reward {row['reward']:.2f}" if row.get("reward") else "")
+
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            step = state.global_step // updates
+            checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            # One that was asked for by a signal is for continuing, and no point of the curves.
+            if step % algorithm.checkpoint_every == 0 or step == algorithm.steps:
+                with whole(trainer, reference) as policies:
+                    self._measure(policies, step)
+            trainer.accelerator.wait_for_everyone()
+            if main:
+                if algorithm.publish == "peak" and peak_step(metrics) == step:
+                    keep_as_peak(checkpoint, step)
+                mark_complete(checkpoint, step)
+            trainer.accelerator.wait_for_everyone()
+            stopwatch.reset()
+
+        def _measure(self, policies: Policies, step: int) -> None:
+            assert reward.normaliser is not None
+            row = measurement.of(policies, reward.normaliser, step)
+            if main:
+                append_jsonl(metrics, row)
+
+    return Recorder()
+
+
+def peak_step(metrics: Path) -> int | None:
+    """The trained checkpoint with the highest gold reward, or proxy reward where there is no gold; of equal
+    ones the first."""
+    rows = [row for row in read_jsonl(metrics) if row["kind"] == "checkpoint" and row["step"] > 0]
+    value = "gold_reward" if rows and rows[0]["gold_reward"] is not None else "proxy_reward"
+    return max(rows, key=lambda row: (row[value], -row["step"]))["step"] if rows else None

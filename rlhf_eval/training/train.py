@@ -1,0 +1,211 @@
+"""Training a policy against a reward model, in one of the processes that do it together."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rlhf_eval.config.algorithm_schema import GRPOConfig, PPOConfig, RLOOConfig
+from rlhf_eval.config.schema import GenerationConfig, RunConfig
+from rlhf_eval.errors import DataError, StageError
+from rlhf_eval.files import read_json, read_jsonl, write_json, write_jsonl
+from rlhf_eval.generation.policy import load_tokenizer, parts_of, prompt_ids
+from rlhf_eval.generation.transformers_engine import load_policy, sample
+from rlhf_eval.interruption import Interrupted
+from rlhf_eval.records import Prompt, as_json
+from rlhf_eval.rewards.interface import RewardModel, load_reward_model
+from rlhf_eval.training.arguments import common_arguments, peft_config, trained
+from rlhf_eval.training.checkpoints import PEAK, last_complete, publish, remove_incomplete, update_of
+from rlhf_eval.training.measure import Measurement, Policies
+from rlhf_eval.training.prompts import in_training_order, load_prompts
+from rlhf_eval.training.recorder import Advance, recorder
+from rlhf_eval.training.reward_function import NORMALISER_SAMPLES, RewardFunction, RewardNormaliser
+from rlhf_eval.training.timing import watch
+
+
+def train(
+    config: RunConfig, folder: Path, metrics: Path, advance: Advance, stop: Callable[[], bool] = lambda: False
+) -> None:
+    """Train the policy against the reward model and write it to `folder/policy`.
+
+    Continues from the last complete checkpoint in `folder/checkpoints`; the weights that come out are
+    those of an undisturbed run. Every process of a training calls this.
+
+    Args:
+        metrics: the run's `metrics.jsonl`; rows after the checkpoint continued from are written anew.
+        stop: asked after every step; then a checkpoint is saved.
+
+    Raises:
+        DataError: the policy is an adapter, or cannot be loaded.
+        StageError: the loss is not finite, too many rewards are invalid, or the disk is full.
+        Interrupted: `stop` said so, and the checkpoint is on disk.
+    """
+    from accelerate import PartialState
+
+    algorithm = trained(config)
+    state = PartialState(cpu=_on_cpu(config))
+    checkpoints = folder / "checkpoints"
+    if state.is_main_process:
+        remove_incomplete(checkpoints)
+    state.wait_for_everyone()
+    checkpoint = last_complete(checkpoints)
+    step = 0 if checkpoint is None else update_of(checkpoint) // algorithm.updates_per_step
+    if state.is_main_process:
+        rows = read_jsonl(metrics) if metrics.exists() else []
+        write_jsonl(metrics, [row for row in rows if row["step"] <= step])
+    if step < algorithm.steps:
+        try:
+            checkpoint = _continue(config, folder, checkpoint, metrics, advance, stop)
+        except OSError as error:
+            raise StageError(
+                f"Training could not write to {folder}: {error}.",
+                "Make room and give the same command again: it continues from the last complete checkpoint.",
+            ) from error
+    if state.is_main_process:
+        chosen = checkpoints / PEAK if algorithm.publish == "peak" else checkpoint
+        assert chosen is not None
+        publish(chosen, folder / "policy", config.policy)
+    state.wait_for_everyone()
+
+
+def _continue(
+    config: RunConfig,
+    folder: Path,
+    checkpoint: Path | None,
+    metrics: Path,
+    advance: Advance,
+    stop: Callable[[], bool],
+) -> Path:
+    """Train from a checkpoint, or from the beginning, to the end, and return the last checkpoint."""
+    from transformers import PrinterCallback, set_seed
+
+    algorithm = trained(config)
+    # Before TRL's arguments exist: from then on a model that is loaded under ZeRO-3 is split at once.
+    reward_model = load_reward_model(config.reward_model)
+    gold = load_reward_model(config.gold_reward_model) if config.gold_reward_model else None
+    needs_reference = algorithm.lora is None and algorithm.kl_coefficient == 0
+    reference = load_policy(config.policy)[0].eval() if needs_reference else None
+    parts = parts_of(config.policy)
+    if parts.adapter is not None:
+        raise DataError(
+            f"policy.model={config.policy.model} is an adapter; training starts from whole weights.",
+            "Merge it into its base and name the folder: PeftModel.merge_and_unload(), save_pretrained().",
+        )
+    tokenizer = load_tokenizer(config.policy, parts)
+    limit = config.prompts.max_prompt_tokens
+    usable = [p for p in load_prompts(config.prompts.train) if len(prompt_ids(tokenizer, p)) <= limit]
+    ordered = in_training_order(usable, algorithm.steps * algorithm.prompts_per_step, config.seed)
+    sampling = GenerationConfig(
+        name="rollout", max_tokens=algorithm.max_completion_tokens, temperature=algorithm.temperature
+    )
+    set_seed(config.seed)
+    reward = RewardFunction(reward_model, None, config.reward_model.max_invalid_share)
+    trainer = make_trainer(config, folder / "checkpoints", tokenizer, ordered, reward)
+    measurement = Measurement(
+        tokenizer,
+        load_prompts(config.prompts.held_out)[: config.prompts.held_out_limit],
+        config.prompts.held_out_samples,
+        sampling,
+        reward_model,
+        gold,
+        config.seed,
+        config.reward_model.max_invalid_share,
+    )
+
+    def normalise(policies: Policies) -> RewardNormaliser:
+        first = ordered[: algorithm.normaliser_prompts]
+        file = folder / "reward_normaliser.json"
+        return normaliser(file, policies.now, tokenizer, reward_model, first, sampling, config)
+
+    # The curves are in metrics.jsonl; TRL's own printing would bury the run's progress.
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(
+        recorder(
+            trainer,
+            watch(trainer),
+            measurement,
+            reward,
+            normalise,
+            reference,
+            metrics,
+            advance,
+            stop,
+            algorithm,
+        )
+    )
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    reached = last_complete(folder / "checkpoints")
+    assert reached is not None
+    if update_of(reached) < algorithm.steps * algorithm.updates_per_step:
+        raise Interrupted("interrupted by SIGTERM; the checkpoint is saved")
+    return reached
+
+
+def make_trainer(
+    config: RunConfig, output: Path, tokenizer: Any, ordered: list[Prompt], reward: Callable[..., Any]
+) -> Any:
+    """The trainer of the run's algorithm, with the initial policy."""
+    from datasets import Dataset
+
+    from rlhf_eval.training.grpo import grpo_trainer
+    from rlhf_eval.training.ppo import ppo_trainer
+    from rlhf_eval.training.rloo import rloo_trainer
+    from rlhf_eval.training.rollouts import seeded
+
+    algorithm, arguments = trained(config), common_arguments(config, output)
+    parts = {
+        "reward_funcs": reward,
+        "train_dataset": Dataset.from_list([{"prompt": as_json(prompt.messages)} for prompt in ordered]),
+        "processing_class": tokenizer,
+        "peft_config": peft_config(algorithm.lora),
+    }
+    with seeded(config.seed, algorithm.rollout.engine):
+        match algorithm:
+            case GRPOConfig():
+                return grpo_trainer(algorithm, arguments, config.policy, **parts)
+            case RLOOConfig():
+                return rloo_trainer(algorithm, arguments, config.policy, **parts)
+            case PPOConfig():
+                return ppo_trainer(algorithm, arguments, config.policy, **parts)
+    raise AssertionError(algorithm)
+
+
+def normaliser(
+    file: Path,
+    policy: Any,
+    tokenizer: Any,
+    reward_model: RewardModel,
+    prompts: list[Prompt],
+    sampling: GenerationConfig,
+    config: RunConfig,
+) -> RewardNormaliser:
+    """The reward normaliser in `file`, or fitted on the initial policy's samples and written there.
+
+    Args:
+        policy: the initial policy, unless the file exists.
+    """
+    from accelerate import PartialState
+    from accelerate.utils import broadcast_object_list
+
+    state = PartialState()
+    fitted: list[Any] = [None]
+    if state.is_main_process:
+        if not file.exists():
+            rounds = []
+            for start in range(NORMALISER_SAMPLES):
+                completions, _ = sample(
+                    policy, tokenizer, prompts, sampling, 7919 * (config.seed + 1) + start
+                )
+                rounds.append([completion.text for completion in completions])
+            groups = list(zip(prompts, map(list, zip(*rounds, strict=True)), strict=True))
+            within_prompt = config.reward_model.comparability != "global"
+            write_json(file, asdict(RewardNormaliser.fit(reward_model, groups, within_prompt)))
+        fitted = [read_json(file)]
+    broadcast_object_list(fitted)
+    return RewardNormaliser(**fitted[0])
+
+
+def _on_cpu(config: RunConfig) -> bool:
+    import torch
+
+    return config.accelerate.device == "cpu" or not torch.cuda.is_available()

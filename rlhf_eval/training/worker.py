@@ -1,0 +1,48 @@
+"""`accelerate launch -m rlhf_eval.training.worker FOLDER`: one of several processes of a training."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from rlhf_eval.config.compose import load
+from rlhf_eval.errors import RlhfEvalError
+from rlhf_eval.files import write_json
+from rlhf_eval.interruption import Interrupted
+from rlhf_eval.processes import die_with
+
+
+def main() -> int:
+    """Train; 0 also where it was asked to save and end before the last step."""
+    die_with(os.getppid())()
+    # The wish to stop comes by the file, to all processes alike.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    folder = Path(sys.argv[1])
+    config = load(folder / "job.yaml")
+    import torch
+
+    from rlhf_eval.training.train import train
+
+    torch.set_num_threads(config.threads)
+    try:
+        _require_all(config.accelerate.processes)
+        # The run's metrics stand beside its stages.
+        metrics = folder.parent.parent / "metrics.jsonl"
+        train(config, folder, metrics, lambda *_: None, (folder / "stop").exists)
+    except Interrupted:
+        return 0
+    except RlhfEvalError as error:
+        write_json(folder / "error.json", {"what": error.what, "cure": error.cure})
+        raise
+    return 0
+
+
+def _require_all(processes: int) -> None:
+    """A launcher that starts fewer processes than asked for does not say so."""
+    found = int(os.environ.get("WORLD_SIZE", "1"))
+    if found != processes:
+        raise RuntimeError(f"{found} training processes were started instead of {processes}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
