@@ -41,7 +41,8 @@ def _environment(accelerate: AccelerateConfig, threads: int) -> dict[str, str]:
         "TORCHELASTIC_SIGNALS_TO_HANDLE": "SIGQUIT",
     }
     if accelerate.device == "cpu" or not torch.cuda.is_available():
-        environment |= {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
+        # accelerate's own name of the second process's device, cpu:1, is one that torch.load does not know.
+        environment |= {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu", "ACCELERATE_TORCH_DEVICE": "cpu"}
     return environment
 
 

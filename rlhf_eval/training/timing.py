@@ -20,7 +20,7 @@ class Stopwatch:
 
     def reset(self) -> None:
         """Begin a new step."""
-        self.seconds = dict.fromkeys(PARTS, 0.0)
+        self.seconds: dict[str, float] = dict.fromkeys(PARTS, 0.0)
         self._began = time.perf_counter()
         self._running: list[str] = []
         self._since = self._began

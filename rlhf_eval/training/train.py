@@ -51,7 +51,7 @@ def train(
     checkpoint = last_complete(checkpoints)
     step = 0 if checkpoint is None else update_of(checkpoint) // algorithm.updates_per_step
     if state.is_main_process:
-        rows = read_jsonl(metrics) if metrics.exists() else []
+        rows = read_jsonl(metrics) if metrics.exists() and checkpoint else []
         write_jsonl(metrics, [row for row in rows if row["step"] <= step])
     if step < algorithm.steps:
         try:

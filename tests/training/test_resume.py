@@ -1,0 +1,109 @@
+"""kill -9 at any moment and the same command again: the weights of an undisturbed training."""
+
+import multiprocessing
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlhf_eval.config.schema import RunConfig
+from rlhf_eval.files import read_jsonl, sha256_file
+from rlhf_eval.processes import fork_context
+from rlhf_eval.training.arguments import trained
+from rlhf_eval.training.checkpoints import COMPLETE
+from rlhf_eval.training.launch import launch
+
+LORA = "algorithm.lora={rank: 4}"
+PPO = ("algorithm=ppo_lab", "algorithm.epochs=2", "algorithm.minibatches=2")
+
+
+def folders(run: Path) -> tuple[Path, Path, Path]:
+    return run / "stages" / "train", run / "metrics.jsonl", run / "train.log"
+
+
+def weights(run: Path) -> dict[str, str]:
+    """SHA-256 of what a training has published."""
+    policy = folders(run)[0] / "policy"
+    return {file.name: sha256_file(file) for file in sorted(policy.glob("*.safetensors"))}
+
+
+def silent(*_: Any) -> None:
+    """Tells nobody how far a training is."""
+
+
+def start(config: RunConfig, run: Path) -> multiprocessing.process.BaseProcess:
+    folders(run)[0].mkdir(parents=True, exist_ok=True)
+    process = fork_context().Process(target=launch, args=(config, *folders(run), silent))
+    process.start()
+    return process
+
+
+def finish(config: RunConfig, run: Path) -> dict[str, str]:
+    process = start(config, run)
+    process.join()
+    assert process.exitcode == 0
+    return weights(run)
+
+
+def kill_when(process: Any, has_come: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not has_come():
+        assert process.is_alive(), "the training ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    process.kill()
+    process.join()
+    assert process.exitcode == -9
+
+
+def steps_done(run: Path) -> int:
+    metrics = folders(run)[1]
+    rows = read_jsonl(metrics) if metrics.exists() else []
+    return max((row["step"] for row in rows if row["kind"] == "train"), default=0)
+
+
+@pytest.mark.parametrize("lora", [(), (LORA,)], ids=["full", "lora"])
+@pytest.mark.parametrize(
+    "algorithm", [("algorithm=grpo_lab",), ("algorithm=rloo_lab",), PPO], ids=["grpo", "rloo", "ppo"]
+)
+def test_killed_at_a_step_it_ends_with_the_same_weights(
+    training: Callable[..., RunConfig], algorithm: tuple[str, ...], lora: tuple[str, ...], tmp_path: Path
+) -> None:
+    config = training(*algorithm, *lora)
+    undisturbed = finish(config, tmp_path / "undisturbed")
+    run = tmp_path / "killed"
+    process, step = start(config, run), random.Random(str((algorithm, lora))).randrange(2, 6)
+    kill_when(process, lambda: steps_done(run) >= step)
+    assert finish(config, run) == undisturbed
+    rows = [[row for row in read_jsonl(folders(r)[1])] for r in (tmp_path / "undisturbed", run)]
+    curves = [[row for row in of if row["kind"] == "checkpoint"] for of in rows]
+    assert curves[0] == curves[1]
+    assert [row["step"] for row in rows[1]] == [row["step"] for row in rows[0]]
+
+
+@pytest.mark.parametrize("algorithm", [("algorithm=grpo_lab",), (*PPO, LORA)], ids=["grpo", "ppo lora"])
+def test_killed_while_a_checkpoint_is_written_it_ends_with_the_same_weights(
+    training: Callable[..., RunConfig], algorithm: tuple[str, ...], tmp_path: Path
+) -> None:
+    config = training(*algorithm)
+    undisturbed = finish(config, tmp_path / "undisturbed")
+    run = tmp_path / "killed"
+    checkpoints = folders(run)[0] / "checkpoints"
+    begun = "adapter_config.json" if LORA in algorithm else "config.json"
+    for step in (2, 4):  # the first checkpoint, and one that follows a complete one
+        checkpoint = checkpoints / f"checkpoint-{step * trained(config).updates_per_step}"
+        kill_when(start(config, run), (checkpoint / begun).exists)
+        assert not (checkpoint / COMPLETE).exists()
+    assert finish(config, run) == undisturbed
+
+
+def test_seeds_give_rollouts_of_their_own(training: Callable[..., RunConfig], tmp_path: Path) -> None:
+    found = {}
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        config = training("algorithm=grpo_lab", "algorithm.steps=2", f"seed={seed}")
+        found[name] = finish(config, tmp_path / name)
+    assert found["a"] == found["b"]
+    assert found["a"] != found["c"]
