@@ -89,8 +89,8 @@ class TrainedConfig:
     update: the rest is gradient accumulation."""
     normaliser_prompts: Positive = 64
     """Training prompts on which the initial policy is sampled to standardise rewards."""
-    report_to: tuple[str, ...] = unfingerprinted(())
-    """Where TRL reports besides metrics.jsonl: wandb, mlflow, trackio, tensorboard. Installed by the user."""
+    report_to: tuple[Literal["wandb", "mlflow", "trackio", "tensorboard"], ...] = unfingerprinted(())
+    """Where the curves go besides metrics.jsonl; each is a package of its name to be installed."""
 
     @property
     def updates_per_step(self) -> int:

@@ -2,10 +2,13 @@
 
 import os
 import shutil
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 from rlhf_eval.config.schema import PolicyConfig
+from rlhf_eval.errors import StageError
 from rlhf_eval.files import write_json
 
 COMPLETE = "complete.json"
@@ -28,6 +31,25 @@ def remove_incomplete(folder: Path) -> None:
     for path in folder.glob("checkpoint-*"):
         if not (path / COMPLETE).exists():
             shutil.rmtree(path)
+
+
+def saving_said(save: Callable[..., None], folder: Path) -> Callable[..., None]:
+    """The same function; what goes wrong in it is a StageError that says so.
+
+    Each of the libraries that write a checkpoint has an error of its own for a full disk.
+    """
+
+    @wraps(save)
+    def saving(*words: Any, **named: Any) -> None:
+        try:
+            save(*words, **named)
+        except Exception as error:
+            raise StageError(
+                f"A checkpoint could not be written to {folder}: {' '.join(str(error).split())[:300]}",
+                "Make room and give the same command again: it continues from the last complete checkpoint.",
+            ) from error
+
+    return saving
 
 
 def mark_complete(checkpoint: Path, step: int) -> None:

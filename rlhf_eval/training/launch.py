@@ -19,15 +19,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from rlhf_eval.config.algorithm_schema import AccelerateConfig
+from rlhf_eval.config.algorithm_schema import AccelerateConfig, TrainedConfig
 from rlhf_eval.config.schema import RunConfig
 from rlhf_eval.errors import ConfigError, StageError
 from rlhf_eval.files import read_json, read_jsonl, write_json, write_text
 from rlhf_eval.interruption import Interrupted, deferred
 from rlhf_eval.processes import die_with
+from rlhf_eval.training.arguments import trained
 from rlhf_eval.training.recorder import Advance
 
 PATIENCE_SECONDS = 0.3
@@ -55,6 +57,7 @@ def launch(
     """
     accelerate = config.accelerate
     _require_devices(accelerate)
+    _require_reporters(trained(config))
     if accelerate.strategy == "single":
         import torch
 
@@ -108,7 +111,7 @@ def _wait(
             if steps and steps[-1]["step"] != told:
                 told = steps[-1]["step"]
                 reward = steps[-1].get("reward")
-                advance(told, config.algorithm.steps, f"reward {reward:.2f}" if reward else "")  # type: ignore[union-attr]
+                advance(told, trained(config).steps, f"reward {reward:.2f}" if reward else "")
             time.sleep(PATIENCE_SECONDS)
     return code
 
@@ -122,6 +125,16 @@ def _failure(folder: Path, log: Path, code: int) -> StageError:
         f"The processes of the training ended with exit code {code}; what they said is in {log}.",
         "Mend the cause, then give the same command again: it continues from the last complete checkpoint.",
     )
+
+
+def _require_reporters(algorithm: TrainedConfig) -> None:
+    """Raises ConfigError where a package to report to is not installed."""
+    for name in algorithm.report_to:
+        if find_spec(name) is None:
+            raise ConfigError(
+                f"algorithm.report_to names {name}, which is not installed.",
+                f"pip install {name}, or leave it out.",
+            )
 
 
 def _require_devices(accelerate: AccelerateConfig) -> None:

@@ -34,6 +34,18 @@ CURVES = {
 absent."""
 
 
+HELD_OUT = (
+    "kl",
+    "proxy_reward",
+    "gold_reward",
+    "length_tokens",
+    "entropy",
+    "reward_variance",
+    "zero_variance_share",
+)
+"""What is reported of a measurement on held-out prompts."""
+
+
 def recorder(
     trainer: Any,
     stopwatch: Stopwatch,
@@ -126,6 +138,9 @@ def recorder(
             row = measurement.of(policies, reward.normaliser, step)
             if main:
                 append_jsonl(metrics, row)
+                values = {f"held_out/{name}": row[name] for name in HELD_OUT if row[name] is not None}
+                # To the reporters that TRL was told of (`report_to`); this callback passes over it.
+                trainer.callback_handler.on_log(trainer.args, trainer.state, trainer.control, values)
 
     return Recorder()
 

@@ -2,7 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
+
+from rlhf_eval.errors import ConfigError
 
 
 @contextmanager
@@ -11,7 +14,15 @@ def seeded(seed: int, engine: str) -> Iterator[None]:
 
     TRL seeds it with the process's number alone, so runs of different seeds would roll out alike from the
     same weights; and vLLM reseeds torch when it is built.
+
+    Raises:
+        ConfigError: vLLM is not installed.
     """
+    if engine != "transformers" and find_spec("vllm") is None:
+        raise ConfigError(
+            f"algorithm.rollout.engine={engine} needs vLLM in the environment that trains.",
+            "Install rlhf-eval[vllm], or set algorithm.rollout.engine=transformers.",
+        )
     if engine != "vllm_colocate":
         yield
         return
@@ -30,3 +41,21 @@ def seeded(seed: int, engine: str) -> Iterator[None]:
     finally:
         module.LLM = theirs
         set_seed(seed, device_specific=True)
+
+
+def seed_server(trainer: Any, seed: int, engine: str) -> None:
+    """Give every request to a `trl vllm-serve` a seed that follows from the run's seed and the step.
+
+    The server takes no seed when it starts. A request's seed is the same for all its prompts, so the n-th
+    completions of different prompts share their random numbers; within a prompt they differ.
+    """
+    if engine != "vllm_server":
+        return
+    server = trainer.vllm_generation
+    generate = server.generate
+
+    def with_seed(*words: Any, **named: Any) -> Any:
+        server.generation_kwargs["seed"] = 100_003 * seed + trainer.state.global_step
+        return generate(*words, **named)
+
+    server.generate = with_seed

@@ -7,7 +7,7 @@ from typing import Any
 
 from rlhf_eval.config.algorithm_schema import GRPOConfig, PPOConfig, RLOOConfig
 from rlhf_eval.config.schema import GenerationConfig, RunConfig
-from rlhf_eval.errors import DataError, StageError
+from rlhf_eval.errors import DataError
 from rlhf_eval.files import read_json, read_jsonl, write_json, write_jsonl
 from rlhf_eval.generation.policy import load_tokenizer, parts_of, prompt_ids
 from rlhf_eval.generation.transformers_engine import load_policy, sample
@@ -15,7 +15,14 @@ from rlhf_eval.interruption import Interrupted
 from rlhf_eval.records import Prompt, as_json
 from rlhf_eval.rewards.interface import RewardModel, load_reward_model
 from rlhf_eval.training.arguments import common_arguments, peft_config, trained
-from rlhf_eval.training.checkpoints import PEAK, last_complete, publish, remove_incomplete, update_of
+from rlhf_eval.training.checkpoints import (
+    PEAK,
+    last_complete,
+    publish,
+    remove_incomplete,
+    saving_said,
+    update_of,
+)
 from rlhf_eval.training.measure import Measurement, Policies
 from rlhf_eval.training.prompts import in_training_order, load_prompts
 from rlhf_eval.training.recorder import Advance, recorder
@@ -54,13 +61,7 @@ def train(
         rows = read_jsonl(metrics) if metrics.exists() and checkpoint else []
         write_jsonl(metrics, [row for row in rows if row["step"] <= step])
     if step < algorithm.steps:
-        try:
-            checkpoint = _continue(config, folder, checkpoint, metrics, advance, stop)
-        except OSError as error:
-            raise StageError(
-                f"Training could not write to {folder}: {error}.",
-                "Make room and give the same command again: it continues from the last complete checkpoint.",
-            ) from error
+        checkpoint = _continue(config, folder, checkpoint, metrics, advance, stop)
     if state.is_main_process:
         chosen = checkpoints / PEAK if algorithm.publish == "peak" else checkpoint
         assert chosen is not None
@@ -117,6 +118,7 @@ def _continue(
         file = folder / "reward_normaliser.json"
         return normaliser(file, policies.now, tokenizer, reward_model, first, sampling, config)
 
+    trainer._save_checkpoint = saving_said(trainer._save_checkpoint, folder / "checkpoints")
     # The curves are in metrics.jsonl; TRL's own printing would bury the run's progress.
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(
@@ -150,7 +152,7 @@ def make_trainer(
     from rlhf_eval.training.grpo import grpo_trainer
     from rlhf_eval.training.ppo import ppo_trainer
     from rlhf_eval.training.rloo import rloo_trainer
-    from rlhf_eval.training.rollouts import seeded
+    from rlhf_eval.training.rollouts import seed_server, seeded
 
     algorithm, arguments = trained(config), common_arguments(config, output)
     parts = {
@@ -162,12 +164,15 @@ def make_trainer(
     with seeded(config.seed, algorithm.rollout.engine):
         match algorithm:
             case GRPOConfig():
-                return grpo_trainer(algorithm, arguments, config.policy, **parts)
+                trainer = grpo_trainer(algorithm, arguments, config.policy, **parts)
             case RLOOConfig():
-                return rloo_trainer(algorithm, arguments, config.policy, **parts)
+                trainer = rloo_trainer(algorithm, arguments, config.policy, **parts)
             case PPOConfig():
-                return ppo_trainer(algorithm, arguments, config.policy, **parts)
-    raise AssertionError(algorithm)
+                trainer = ppo_trainer(algorithm, arguments, config.policy, **parts)
+            case _:
+                raise AssertionError(algorithm)
+    seed_server(trainer, config.seed, algorithm.rollout.engine)
+    return trainer
 
 
 def normaliser(

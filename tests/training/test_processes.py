@@ -47,13 +47,13 @@ def begin(config: RunConfig, run: Path) -> Any:
     folder = run / "stages" / "train"
     folder.mkdir(parents=True, exist_ok=True)
     process = fork_context().Process(
-        target=launch, args=(config, folder, run / "metrics.jsonl", run / "train.log", lambda_free)
+        target=launch, args=(config, folder, run / "metrics.jsonl", run / "train.log", silent)
     )
     process.start()
     return process
 
 
-def lambda_free(*_: Any) -> None:
+def silent(*_: Any) -> None:
     """Tells nobody how far a training is."""
 
 
@@ -128,7 +128,8 @@ def loads_with_plain_libraries(folder: Path, base: str, lora: bool) -> None:
     if lora:
         after: Any = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), str(folder))
     else:
-        after, told = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+        after, told = loaded
         assert not any(told.values()), told
     with torch.no_grad():
         moved = (after(ids).logits - before(ids).logits).abs().max()
@@ -221,7 +222,7 @@ def test_what_a_worker_says_reaches_the_user(training: Callable[..., RunConfig],
     folder = tmp_path / "stages" / "train"
     folder.mkdir(parents=True)
     with pytest.raises(StageError, match=r"loss is not finite at step \d[\s\S]*learning_rate"):
-        launch(config, folder, tmp_path / "metrics.jsonl", tmp_path / "train.log", lambda_free)
+        launch(config, folder, tmp_path / "metrics.jsonl", tmp_path / "train.log", silent)
 
 
 def test_a_gpu_for_every_process_is_asked_for_beforehand(
@@ -234,5 +235,5 @@ def test_a_gpu_for_every_process_is_asked_for_beforehand(
     words = ["accelerate=ddp", "accelerate.processes=16", "accelerate.device=cuda"]
     config = training(*words, "algorithm.prompts_per_step=16")
     with pytest.raises(ConfigError, match="needs 16 GPUs on this machine"):
-        launch(config, tmp_path, tmp_path / "metrics.jsonl", tmp_path / "train.log", lambda_free)
+        launch(config, tmp_path, tmp_path / "metrics.jsonl", tmp_path / "train.log", silent)
     assert os.listdir(tmp_path) == []

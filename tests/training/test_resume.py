@@ -1,19 +1,21 @@
 """kill -9 at any moment and the same command again: the weights of an undisturbed training."""
 
-import multiprocessing
 import random
+import resource
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rlhf_eval.config.schema import RunConfig
+from rlhf_eval.errors import ConfigError, StageError
 from rlhf_eval.files import read_jsonl, sha256_file
 from rlhf_eval.processes import fork_context
 from rlhf_eval.training.arguments import trained
-from rlhf_eval.training.checkpoints import COMPLETE
+from rlhf_eval.training.checkpoints import COMPLETE, last_complete
 from rlhf_eval.training.launch import launch
 
 LORA = "algorithm.lora={rank: 4}"
@@ -34,9 +36,18 @@ def silent(*_: Any) -> None:
     """Tells nobody how far a training is."""
 
 
-def start(config: RunConfig, run: Path) -> multiprocessing.process.BaseProcess:
+def launch_saying(config: RunConfig, run: Path) -> None:
+    """The training; what it says when it fails is written down."""
+    try:
+        launch(config, *folders(run), silent)
+    except StageError as error:
+        (run / "said").write_text(error.what)
+        raise
+
+
+def start(config: RunConfig, run: Path) -> Any:
     folders(run)[0].mkdir(parents=True, exist_ok=True)
-    process = fork_context().Process(target=launch, args=(config, *folders(run), silent))
+    process = fork_context().Process(target=launch_saying, args=(config, run))
     process.start()
     return process
 
@@ -78,7 +89,7 @@ def test_killed_at_a_step_it_ends_with_the_same_weights(
     process, step = start(config, run), random.Random(str((algorithm, lora))).randrange(2, 6)
     kill_when(process, lambda: steps_done(run) >= step)
     assert finish(config, run) == undisturbed
-    rows = [[row for row in read_jsonl(folders(r)[1])] for r in (tmp_path / "undisturbed", run)]
+    rows = [read_jsonl(folders(r)[1]) for r in (tmp_path / "undisturbed", run)]
     curves = [[row for row in of if row["kind"] == "checkpoint"] for of in rows]
     assert curves[0] == curves[1]
     assert [row["step"] for row in rows[1]] == [row["step"] for row in rows[0]]
@@ -107,3 +118,46 @@ def test_seeds_give_rollouts_of_their_own(training: Callable[..., RunConfig], tm
         found[name] = finish(config, tmp_path / name)
     assert found["a"] == found["b"]
     assert found["a"] != found["c"]
+
+
+def test_a_full_disk_leaves_the_earlier_checkpoint(
+    training: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    config = training("algorithm=grpo_lab")
+    undisturbed, run = finish(config, tmp_path / "undisturbed"), tmp_path / "full"
+    process = start(config, run)
+    checkpoints = folders(run)[0] / "checkpoints"
+    deadline = time.monotonic() + 120
+    while not (checkpoints / "checkpoint-2" / COMPLETE).exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    # From now on the kernel lets the process write no file beyond 4 KiB.
+    assert process.pid is not None
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+    process.join()
+    assert process.exitcode == 1
+    assert "checkpoint could not be written" in (run / "said").read_text()
+    assert last_complete(checkpoints) == checkpoints / "checkpoint-2"
+    assert finish(config, run) == undisturbed
+
+
+def test_curves_go_where_they_are_reported(training: Callable[..., RunConfig], tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed: pip install tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    config = training("algorithm=grpo_lab", "algorithm.steps=2", "algorithm.report_to=[tensorboard]")
+    finish(config, tmp_path)
+    [file] = tmp_path.rglob("events.out.tfevents.*")
+    events = EventAccumulator(str(file)).Reload()
+    rows = [row for row in read_jsonl(folders(tmp_path)[1]) if row["kind"] == "checkpoint"]
+    reported = [event.value for event in events.Scalars("train/held_out/kl")]
+    assert reported == pytest.approx([row["kl"] for row in rows], rel=1e-5)
+    assert len(events.Scalars("train/reward")) == 2
+
+
+def test_a_reporter_that_is_not_there_is_named(training: Callable[..., RunConfig], tmp_path: Path) -> None:
+    if find_spec("mlflow"):
+        pytest.skip("mlflow is installed here")
+    config = training("algorithm=grpo_lab", "algorithm.report_to=[mlflow]")
+    with pytest.raises(ConfigError, match="names mlflow, which is not installed"):
+        launch(config, *folders(tmp_path), silent)

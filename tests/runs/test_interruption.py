@@ -1,0 +1,47 @@
+"""SIGTERM to `rlhf-eval run`: it saves, says so by its exit code, and the same command ends as undisturbed."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from rlhf_eval.files import read_json, read_jsonl, sha256_file
+from rlhf_eval.interruption import EXIT_CODE
+
+RESULTS = ("train/policy/model.safetensors", "score/scores.json")
+WORDS = ("reward_model=lab_clean_small", "algorithm.steps=40", "algorithm.checkpoint_every=40")
+
+
+def command(small_lab: list[str], run: Path) -> list[str]:
+    own = [*(word for word in small_lab if "algorithm.steps" not in word), *WORDS]
+    return [sys.executable, "-m", "rlhf_eval", "run", *own, "--run-dir", str(run)]
+
+
+def test_sigterm_in_training_and_in_judging(small_lab: list[str], tmp_path: Path) -> None:
+    run, undisturbed = tmp_path / "runs" / "a", tmp_path / "runs" / "b"
+    subprocess.run(command(small_lab, undisturbed), check=True, capture_output=True)
+    process = subprocess.Popen(command(small_lab, run), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    metrics, deadline = run / "metrics.jsonl", time.monotonic() + 120
+    while not metrics.exists() or sum(row["kind"] == "train" for row in read_jsonl(metrics)) < 5:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == EXIT_CODE == 75
+    assert b"the same command continues" in said
+    assert b"Traceback" not in said
+    status = read_json(run / "status.json")
+    assert (status["state"], status["stage"], status["error"]) == ("interrupted", "train", None)
+    process = subprocess.Popen(command(small_lab, run), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    while read_json(run / "status.json")["stage"] != "generate":
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == EXIT_CODE
+    subprocess.run(command(small_lab, run), check=True, capture_output=True)
+    for name in RESULTS:
+        assert sha256_file(run / "stages" / name) == sha256_file(undisturbed / "stages" / name)
