@@ -17,6 +17,7 @@ from rlhf_eval.interruption import EXIT_CODE, Interrupted
 MODULES = {
     **dict.fromkeys(("demo", "run", "validate", "status", "ls"), "runs"),
     **dict.fromkeys(("rank", "plot", "report"), "results"),
+    "checkpoints": "checkpoints",
     "reward": "rewards",
     **dict.fromkeys(("benchmark", "private"), "benchmarks"),
     "audit": "audits",

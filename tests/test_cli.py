@@ -16,7 +16,7 @@ from rlhf_eval.cli import main
 from rlhf_eval.config.compose import compose, run_path
 from rlhf_eval.runs.directory import RunDirectory
 
-COMMANDS = ("demo", "run", "rank", "plot", "report", "status", "ls", "validate", "reward")
+COMMANDS = ("demo", "run", "rank", "plot", "report", "status", "ls", "validate", "checkpoints", "reward")
 COMMANDS += ("benchmark", "private", "audit", "score")
 
 
@@ -119,7 +119,7 @@ def test_usage_and_configuration_errors_exit_2(
     assert "Traceback" not in shown.err
 
 
-@pytest.mark.parametrize("command", ["rank", "plot", "report", "status", "ls"])
+@pytest.mark.parametrize("command", ["rank", "plot", "report", "status", "ls", "checkpoints"])
 def test_an_absent_folder_exits_1(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, str(tmp_path / "nowhere")]) == 1
     assert "nowhere" in capsys.readouterr().err
@@ -182,7 +182,9 @@ def test_plot_and_report_say_what_they_wrote(experiment: Path, capsys: pytest.Ca
 
 def test_status_tells_failed_from_interrupted(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = printed_json(capsys, "status", str(experiment), "--json")
-    assert list(rows[0]) == ("run reward_model seed state stage step steps attempt error updated".split())
+    assert list(rows[0]) == (
+        "run reward_model seed state stage step steps attempt error updated step_times".split()
+    )
     states = {(row["reward_model"], row["seed"]): row for row in rows}
     assert states["lab_clean", 0]["state"] == "done"
     assert states["lab_contaminated", 0]["state"] == "failed"

@@ -9,6 +9,7 @@ import numpy as np
 from rlhf_eval.analysis.coefficients import spearman
 from rlhf_eval.analysis.intervals import LEVEL, nested_bootstrap, percentile_interval
 from rlhf_eval.analysis.metrics import METRICS, Metric
+from rlhf_eval.analysis.selection import choices_in_words
 from rlhf_eval.analysis.table import RunRecord
 from rlhf_eval.errors import ConfigError, DataError, did_you_mean
 
@@ -68,7 +69,7 @@ class Ranking:
         spearman_gold: Spearman correlation of score and gold utility over the rows; None without gold
             or with fewer than three rows.
         skipped: unfinished runs and where each one is.
-        notes: what a reader must know about the intervals.
+        notes: what a reader must know about the intervals and the choice of a point of the grid.
         draws: shape (bootstraps, rows): scores in percent, columns in the order of `rows`.
     """
 
@@ -176,6 +177,7 @@ def rank(
         )
         for i, (name, group) in enumerate(zip(names, groups, strict=False))
     ]
+    choices = {run.reward_model: run.choice for run in finished if run.choice}
     order = sorted(range(len(rows)), key=lambda i: (-rows[i].score, rows[i].reward_model))
     untrained = None
     if baselines:
@@ -197,7 +199,7 @@ def rank(
         n_prompts=len(values),
         spearman_gold=_spearman_gold(rows),
         skipped=tuple((run.path.name, run.state) for run in runs if not run.finished),
-        notes=_notes(rows, len(values)),
+        notes=(*_notes(rows, len(values)), *choices_in_words(choices)),
         draws=draws[:, order],
     )
 

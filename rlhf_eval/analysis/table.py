@@ -2,13 +2,15 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rlhf_eval.config.compose import fingerprint, flat, load
+from rlhf_eval.analysis.selection import GridChoice, choose, common_kl
+from rlhf_eval.config.compose import load
+from rlhf_eval.config.grid import TRAINING, Point, grid_point, grid_points, held_equal
 from rlhf_eval.config.schema import RunConfig
 from rlhf_eval.errors import DataError, did_you_mean
 from rlhf_eval.files import read_json, read_jsonl
@@ -45,6 +47,8 @@ class RunRecord:
         curves: the checkpoint rows of `metrics.jsonl`, by step; a resumed run's last word on a step counts.
         benchmarks: `stages/benchmark/results.json`: by benchmark, percent with Wilson interval.
         status: `status.json`; empty where there is none.
+        choice: of the point of the grid that its reward model is ranked at; None without a grid, and before
+            `load_runs` has made it.
     """
 
     path: Path
@@ -56,6 +60,7 @@ class RunRecord:
     curves: tuple[dict[str, Any], ...]
     benchmarks: dict[str, dict[str, Any]]
     status: dict[str, Any]
+    choice: GridChoice | None = None
 
     @property
     def reward_model(self) -> str:
@@ -86,6 +91,11 @@ class RunRecord:
         return self.config.seed
 
     @property
+    def point(self) -> Point:
+        """Where the run is in the experiment's grid; empty without one."""
+        return grid_point(self.config)
+
+    @property
     def state(self) -> str:
         """Where the run is, in words: "done", "failed in train: out of memory", "pending" …"""
         if self.finished:
@@ -97,11 +107,40 @@ class RunRecord:
 
 
 def load_runs(folder: Path) -> list[RunRecord]:
-    """All runs of an experiment, by reward model and seed; the unfinished ones are marked, not dropped.
+    """The runs of an experiment that are ranked together, by reward model and seed; the unfinished ones are
+    marked, not dropped. With a grid, the finished runs of each reward model are those at the point that was
+    chosen on held-out prompts (`grid_choices`); `read_runs` has the others too.
 
     Raises:
         DataError: the folder is absent or holds no finished run; a file is damaged; or finished runs
-            stand in it that must not be compared (see `check_comparable`).
+            stand in it that must not be compared (see `check_comparable`), or that no point can be chosen of.
+        ConfigError: a `config.yaml` is damaged.
+    """
+    runs = read_runs(folder)
+    finished = [run for run in runs if run.finished]
+    if not finished:
+        states = "; ".join(f"{run.path.name} ({run.state})" for run in runs[:5])
+        raise DataError(
+            f"None of the {len(runs)} runs in {folder} is finished: {states}.",
+            "Wait for them, or start their commands again: each continues where it stopped.",
+        )
+    check_comparable(finished)
+    choices = grid_choices(finished)
+    if unclear := [name for name, choice in choices.items() if choice.point is None]:
+        raise DataError(
+            f"No point of the grid can be chosen for {', '.join(unclear)}: none of its finished runs has a "
+            "checkpoint with a reward in metrics.jsonl.",
+            "Delete the folders stages/train of these runs and give their commands again.",
+        )
+    runs = [replace(run, choice=choices.get(run.reward_model)) for run in runs]
+    return [run for run in runs if not run.finished or run.choice is None or run.point == run.choice.point]
+
+
+def read_runs(folder: Path) -> list[RunRecord]:
+    """All runs of an experiment, comparable or not, by reward model and seed.
+
+    Raises:
+        DataError: the folder is absent or empty, or a file is damaged.
         ConfigError: a `config.yaml` is damaged.
     """
     folder = Path(folder)
@@ -117,14 +156,6 @@ def load_runs(folder: Path) -> list[RunRecord]:
             f"{folder} holds no runs.",
             "Give the folder of an experiment, such as runs/lab, or start runs with `rlhf-eval run`.",
         )
-    finished = [run for run in runs if run.finished]
-    if not finished:
-        states = "; ".join(f"{run.path.name} ({run.state})" for run in runs[:5])
-        raise DataError(
-            f"None of the {len(runs)} runs in {folder} is finished: {states}.",
-            "Wait for them, or start their commands again: each continues where it stopped.",
-        )
-    check_comparable(finished)
     return sorted(runs, key=lambda run: (run.reward_model, run.seed))
 
 
@@ -149,34 +180,66 @@ def read_run(path: Path) -> RunRecord:
     )
 
 
+def grid_choices(runs: Iterable[RunRecord]) -> dict[str, GridChoice]:
+    """The point of the grid at which each reward model is ranked (see `choose`), from its finished runs;
+    empty where the runs have no grid. The untrained policy has no choice.
+
+    Args:
+        runs: comparable ones.
+    """
+    trained = [run for run in runs if run.finished and not run.untrained and run.config.grid]
+    return {
+        name: choose(
+            {(run.point, run.seed): run.curves for run in trained if run.reward_model == name},
+            grid_points(trained[0].config),
+        )
+        for name in sorted({run.reward_model for run in trained})
+    }
+
+
+def experiment_kl(runs: Iterable[RunRecord]) -> float | None:
+    """The KL divergence at which runs are compared unless another is asked for: the largest that every
+    finished run reaches (`common_kl`), at whatever point of the grid; controls and what trains nothing (the
+    untrained policy, best-of-N) have no say in it. Nats per completion; None where there is no such KL."""
+    return common_kl(
+        run.curves
+        for run in runs
+        if run.finished and not (run.control or run.untrained or run.config.algorithm.kind == "best_of_n")
+    )
+
+
 def check_comparable(runs: Iterable[RunRecord]) -> None:
     """Refuse to mix what cannot be compared.
 
-    Runs that are ranked together may differ in reward model and seed, and in nothing else that enters
-    the fingerprint (judge, prompts, policy, algorithm, …); one name stands for one reward model; one
-    reward model and seed has one run; and the prompts that were scored are the same.
+    Runs that are ranked together may differ in reward model, seed and the fields of the grid that they all
+    have, and in nothing else that enters the fingerprint (judge, prompts, policy, algorithm, …), where the
+    untrained policy agrees with any training; one name stands for one reward model; one reward model and seed
+    has one run at each point of the grid; and the prompts that were scored are the same.
 
     Raises:
         DataError: naming two runs and the fields in which they differ.
     """
     runs = list(runs)
+    reference = next((run for run in runs if not run.untrained), runs[0])
     first_of: dict[str, RunRecord] = {}
-    seen: dict[tuple[str, int], RunRecord] = {}
+    seen: dict[tuple[str, int, Point], RunRecord] = {}
     for run in runs:
-        _refuse_differences(runs[0], run, skip=("reward_model.", "seed"))
-        _refuse_differences(first_of.setdefault(run.reward_model, run), run, skip=("seed",))
-        twin = seen.setdefault((run.reward_model, run.seed), run)
+        _refuse_differences(reference, run, skip=("reward_model.",))
+        _refuse_differences(first_of.setdefault(run.reward_model, run), run)
+        twin = seen.setdefault((run.reward_model, run.seed, run.point), run)
         if twin is not run:
+            where = " at the same point of the grid" if run.point else ""
             raise DataError(
-                f"{twin.path.name} and {run.path.name} are the same reward model and seed.",
+                f"{twin.path.name} and {run.path.name} are the same reward model and seed{where}.",
                 "Move one of them to another folder.",
             )
     for evaluation in sorted({name for run in runs for name in run.per_prompt}):
         _refuse_other_prompts(runs, evaluation)
 
 
-def _refuse_differences(one: RunRecord, other: RunRecord, skip: tuple[str, ...]) -> None:
-    ours, theirs = flat(fingerprint(one.config)), flat(fingerprint(other.config))
+def _refuse_differences(one: RunRecord, other: RunRecord, skip: tuple[str, ...] = ()) -> None:
+    skip += TRAINING if one.untrained or other.untrained else ()
+    ours, theirs = held_equal(one.config), held_equal(other.config)
     names = [
         name for name in ours | theirs if not name.startswith(skip) and ours.get(name) != theirs.get(name)
     ]

@@ -10,6 +10,7 @@ from rlhf_eval.arguments.kit import (
     Parser,
     add_command,
     at_least,
+    not_negative,
     offers_json,
     shown,
     takes_overrides,
@@ -81,6 +82,22 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     )
     takes_ranking(report)
     report.add_argument("--output", type=Path, metavar="FILE", help="page (EXPERIMENT_FOLDER/report.html)")
+
+    checkpoints = command(
+        "checkpoints",
+        "Compare the runs of an experiment where training ended, at their peak, and at equal KL.",
+        "rlhf-eval checkpoints runs/lab",
+        "rlhf-eval checkpoints runs/lab --kl 4 --json",
+    )
+    checkpoints.add_argument("experiment_folder", type=Path, metavar="EXPERIMENT_FOLDER")
+    checkpoints.add_argument(
+        "--kl",
+        type=not_negative,
+        metavar="NATS",
+        help="KL divergence from the initial policy at which to compare (the largest that every trained run "
+        "reaches, controls aside)",
+    )
+    offers_json(checkpoints)
 
     status = command(
         "status",

@@ -63,6 +63,7 @@ def run(options: Namespace) -> int:
 
 def status(options: Namespace) -> int:
     from rlhf_eval.runs.directory import run_directories
+    from rlhf_eval.runs.step_times import StepTimes
 
     rows = [_status_row(directory) for directory in run_directories(options.experiment_folder)]
     if options.json:
@@ -71,8 +72,9 @@ def status(options: Namespace) -> int:
     for row in rows:
         step = f"{row['step']}/{row['steps']}" if row["steps"] else ""
         start = (row["run"], row["state"], row["stage"])
-        cells.append((*start, step, row["attempt"], row["updated"], row["error"]))
-    print_table(("run", "state", "stage", "step", "attempt", "updated", "error"), cells)
+        times = StepTimes(**row["step_times"]) if row["step_times"] else ""
+        cells.append((*start, step, times, row["attempt"], row["updated"], row["error"]))
+    print_table(("run", "state", "stage", "step", "a step takes", "attempt", "updated", "error"), cells)
     return 0
 
 
@@ -127,10 +129,12 @@ def _composed(options: Namespace) -> Any:
     """The checked RunConfig of a command line with overrides."""
     from rlhf_eval.config.checks import check_names
     from rlhf_eval.config.compose import compose
+    from rlhf_eval.config.grid import grid_point
     from rlhf_eval.rewards.kinds import check_kinds
 
     config = compose(options.overrides)
     check_kinds(config)
+    grid_point(config)
     if options.experiment:
         config = check_names(replace(config, experiment=options.experiment))
     return config
@@ -150,8 +154,9 @@ def _calls(config: Any) -> str:
 
 def _status_row(directory: Any) -> dict[str, Any]:
     from rlhf_eval.config.compose import load
+    from rlhf_eval.runs.step_times import step_times
 
-    now = directory.status()
+    now, times = directory.status(), step_times(directory.metrics_file)
     row = {
         "run": directory.path.name,
         "reward_model": None,
@@ -163,6 +168,7 @@ def _status_row(directory: Any) -> dict[str, Any]:
         "attempt": now["attempt"],
         "error": now["error"].splitlines()[0] if now["error"] else None,
         "updated": now["updated_at"],
+        "step_times": asdict(times) if times else None,
     }
     try:
         config = load(directory.config_file)

@@ -5,7 +5,7 @@ import re
 
 from rlhf_eval.config.algorithm_schema import AccelerateConfig, BestOfNConfig, TrainedConfig
 from rlhf_eval.config.schema import RunConfig
-from rlhf_eval.errors import ConfigError
+from rlhf_eval.errors import ConfigError, did_you_mean
 
 NAME = re.compile(r"(?!.*--)[A-Za-z0-9_][A-Za-z0-9._-]*")
 
@@ -30,6 +30,7 @@ def check(config: RunConfig) -> RunConfig:
             f"algorithm.critic_model={config.algorithm.critic_model}.",
             "Name a classifier for critic: classifier, and none for the others.",
         )
+    _check_grid(config)
     return check_names(config)
 
 
@@ -112,3 +113,22 @@ def _check_rollouts(config: RunConfig) -> None:
             f"policy.train_dtype={config.policy.train_dtype}.",
             "Set policy.train_dtype=float32 and accelerate.mixed_precision=bf16.",
         )
+
+
+def _check_grid(config: RunConfig) -> None:
+    """A grid is over what trains a policy. A reward model is ranked at the point where it did best, so the
+    reward model itself and what measures (prompts, judge, gold reward model) cannot be in it."""
+    from rlhf_eval.config.compose import fingerprint, flat  # which checks with this module what it composes
+
+    fixed = {"algorithm.kind", "algorithm.name"}
+    known = flat(fingerprint(config.algorithm), "algorithm").keys() - fixed
+    for name, values in config.grid.items():
+        if name not in known:
+            raise ConfigError(
+                f"grid: '{name}' is no field of the algorithm in which runs may differ.",
+                did_you_mean(name, known),
+            )
+        if not values or len(set(values)) < len(values):
+            raise ConfigError(
+                f"grid: {name} has the values {list(values)}.", "Give it at least one value, and each once."
+            )

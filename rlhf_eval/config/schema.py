@@ -233,6 +233,11 @@ class RunConfig:
     its, and do not enter the ranking. Add one with +judge@second_judges.<name>=<choice>."""
     experiment: str = unfingerprinted("default")
     """Folder below `output` in which the run stands; runs that are ranked together share it."""
+    grid: dict[str, tuple[bool | float | int | str, ...]] = field(
+        default_factory=dict, metadata={"fingerprint": False}
+    )
+    """Fields of the algorithm in which runs of the experiment may differ, such as algorithm.kl_coefficient,
+    and the values that each takes. Every reward model gets the same grid, and is ranked at its best point."""
     output: str = unfingerprinted("runs")
     """Folder of all experiments."""
     gold_reward_model: RewardModelConfig | None = None

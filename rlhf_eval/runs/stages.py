@@ -24,6 +24,7 @@ from rlhf_eval.lab.build import ensure, world_path
 from rlhf_eval.progress import Progress
 from rlhf_eval.rewards.stored import scores_folder
 from rlhf_eval.runs.directory import RunDirectory
+from rlhf_eval.runs.protocol import hold
 from rlhf_eval.runs.provenance import write_manifest
 from rlhf_eval.sources import local_hashes, localise
 
@@ -66,6 +67,7 @@ def execute(config: RunConfig, path: Path, progress: Progress) -> None:
         RlhfEvalError: what a user can cause; status.json says `failed` with the same words.
         Interrupted: SIGTERM came; status.json says `interrupted`, and the same command continues.
     """
+    hold(path.parent, config)
     directory = RunDirectory.open(path, config)
     with directory.locked():
         logs = directory.begin_attempt()

@@ -1,4 +1,4 @@
-"""SIGTERM to `rlhf-eval run`: it saves, says so by its exit code, and the same command ends as undisturbed."""
+"""SIGTERM to `rlhf-eval run`: it saves, exits with its own code, and the same command ends as undisturbed."""
 
 import signal
 import subprocess
