@@ -24,12 +24,19 @@ def listen() -> None:
 
 @contextmanager
 def deferred() -> Iterator[Callable[[], bool]]:
-    """Inside the block SIGTERM interrupts nothing; the function given says whether it has come."""
+    """Inside the block SIGTERM interrupts nothing; the function given says whether it has come.
+
+    Raises:
+        Interrupted: it has come, and the block has ended without an error of its own.
+    """
     _waiting.append(False)
     try:
         yield lambda: _waiting[-1]
-    finally:
+    except BaseException:
         _waiting.pop()
+        raise
+    if _waiting.pop():
+        raise Interrupted("interrupted by SIGTERM")
 
 
 def _on_signal(*_: Any) -> None:

@@ -51,9 +51,9 @@ def whitened(values_BT: Any, mask_BT: Any) -> Any:
     import torch
     from accelerate.utils import reduce
 
+    masked_BT = values_BT.double() * mask_BT
     count, total, squares = reduce(
-        torch.stack([mask_BT.sum(), (values_BT * mask_BT).sum(), (values_BT**2 * mask_BT).sum()]).double(),
-        "sum",
+        torch.stack([mask_BT.sum().double(), masked_BT.sum(), (masked_BT**2).sum()]), "sum"
     )
     mean = total / count.clamp(min=1)
     variance = (squares / count.clamp(min=1) - mean**2).clamp(min=0)

@@ -167,11 +167,16 @@ def selection_weights(scores_PN: np.ndarray, n: int) -> np.ndarray:
     return weights_PN
 
 
-def _mean(weights_PN: np.ndarray, values_PN: np.ndarray) -> float:
-    """Mean over the prompts with a valid score of the expected value of the one chosen."""
-    counted = weights_PN.sum(axis=1) > 0
-    usable_PN = np.where(weights_PN > 0, values_PN, 0.0)
-    return float((weights_PN * usable_PN).sum(axis=1)[counted].mean())
+def _mean(weights_PN: np.ndarray, values_PN: np.ndarray) -> float | None:
+    """Mean over the prompts of the expected value of the sample chosen, among those with a valid value; None
+    where there is none."""
+    weights_PN = np.where(np.isfinite(values_PN), weights_PN, 0.0)
+    total_P = weights_PN.sum(axis=1)
+    counted = total_P > 0
+    if not counted.any():
+        return None
+    expected_P = (weights_PN * np.nan_to_num(values_PN)).sum(axis=1)
+    return float((expected_P[counted] / total_P[counted]).mean())
 
 
 def _scores(

@@ -27,7 +27,7 @@ from rlhf_eval.config.algorithm_schema import AccelerateConfig, TrainedConfig
 from rlhf_eval.config.schema import RunConfig
 from rlhf_eval.errors import ConfigError, StageError
 from rlhf_eval.files import read_json, read_jsonl, write_json, write_text
-from rlhf_eval.interruption import Interrupted, deferred
+from rlhf_eval.interruption import deferred
 from rlhf_eval.processes import die_with
 from rlhf_eval.training.arguments import trained
 from rlhf_eval.training.recorder import Advance
@@ -77,13 +77,8 @@ def launch(
             announce(f"on machine {rank}: {shlex.join([*command, str(rank)])}")
         command.append("0")
     with deferred() as stop:
-        code = _wait(command, folder, metrics, log, config, advance, stop)
-        interrupted = stop()
-    if code != 0:
-        raise _failure(folder, log, code)
-    if not (folder / "policy").exists():
-        assert interrupted
-        raise Interrupted("interrupted by SIGTERM; the checkpoint is saved")
+        if code := _wait(command, folder, metrics, log, config, advance, stop):
+            raise _failure(folder, log, code)
 
 
 def _wait(
