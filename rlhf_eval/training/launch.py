@@ -5,7 +5,7 @@ folder that can be read, and used by hand:
 
     job.yaml          the run's configuration with its `lab:` sources resolved
     accelerate.yaml   what `accelerate launch` is told; deepspeed.json, what DeepSpeed is
-    launch.json       address of the first machine
+    launch.json       address of the first machine, and where the curves go
     stop              made when the processes are to save and end
     error.json        what the process that failed said
 
@@ -67,7 +67,7 @@ def launch(
         with deferred() as stop:
             train(config, folder, metrics, advance, stop)
         return
-    _write_files(config, folder)
+    _write_files(config, folder, metrics)
     command = [sys.executable, "-m", "rlhf_eval.training.node", str(folder.absolute())]
     if accelerate.machines > 1 and "SLURM_JOB_ID" in os.environ:
         nodes = [f"--nodes={accelerate.machines}", f"--ntasks={accelerate.machines}", "--ntasks-per-node=1"]
@@ -150,14 +150,15 @@ def _require_devices(accelerate: AccelerateConfig) -> None:
         )
 
 
-def _write_files(config: RunConfig, folder: Path) -> None:
+def _write_files(config: RunConfig, folder: Path, metrics: Path) -> None:
     from rlhf_eval.config.compose import freeze
 
     accelerate = config.accelerate
     for name in ("stop", "error.json"):
         (folder / name).unlink(missing_ok=True)
     write_text(folder / "job.yaml", freeze(config))
-    write_json(folder / "launch.json", {"address": _main_address(accelerate)})
+    told = {"address": _main_address(accelerate), "metrics": str(metrics.absolute())}
+    write_json(folder / "launch.json", told)
     import yaml
 
     settings: dict[str, Any] = {

@@ -7,7 +7,7 @@ from typing import Any
 
 from rlhf_eval.config.algorithm_schema import GRPOConfig, PPOConfig, RLOOConfig
 from rlhf_eval.config.schema import GenerationConfig, RunConfig
-from rlhf_eval.errors import DataError
+from rlhf_eval.errors import DataError, StageError
 from rlhf_eval.files import read_json, read_jsonl, write_json, write_jsonl
 from rlhf_eval.generation.policy import load_tokenizer, parts_of, prompt_ids
 from rlhf_eval.generation.transformers_engine import load_policy, sample
@@ -16,6 +16,7 @@ from rlhf_eval.records import Prompt, as_json
 from rlhf_eval.rewards.interface import RewardModel, load_reward_model
 from rlhf_eval.training.arguments import common_arguments, peft_config, trained
 from rlhf_eval.training.checkpoints import (
+    COMPLETE,
     PEAK,
     last_complete,
     publish,
@@ -25,7 +26,7 @@ from rlhf_eval.training.checkpoints import (
 )
 from rlhf_eval.training.measure import Measurement, Policies
 from rlhf_eval.training.prompts import in_training_order, load_prompts
-from rlhf_eval.training.recorder import Advance, recorder
+from rlhf_eval.training.recorder import Advance, peak_step, recorder
 from rlhf_eval.training.reward_function import NORMALISER_SAMPLES, RewardFunction, RewardNormaliser
 from rlhf_eval.training.timing import watch
 
@@ -63,8 +64,8 @@ def train(
     if step < algorithm.steps:
         checkpoint = _continue(config, folder, checkpoint, metrics, advance, stop)
     if state.is_main_process:
-        chosen = checkpoints / PEAK if algorithm.publish == "peak" else checkpoint
-        assert chosen is not None
+        assert checkpoint is not None
+        chosen = _peak(checkpoints, metrics) if algorithm.publish == "peak" else checkpoint
         publish(chosen, folder / "policy", config.policy)
     state.wait_for_everyone()
 
@@ -141,6 +142,18 @@ def _continue(
     if update_of(reached) < algorithm.steps * algorithm.updates_per_step:
         raise Interrupted("interrupted by SIGTERM; the checkpoint is saved")
     return reached
+
+
+def _peak(checkpoints: Path, metrics: Path) -> Path:
+    """The checkpoint that was kept as the peak, if it is still the one that the curves name."""
+    kept, named = read_json(checkpoints / PEAK / COMPLETE)["step"], peak_step(metrics)
+    if kept != named:
+        raise StageError(
+            f"The peak is step {named}, and {checkpoints / PEAK} holds step {kept}: after a restart the "
+            "training took another course, as it may on GPUs.",
+            "Delete the run's stages/train to train again, or set algorithm.publish=last.",
+        )
+    return checkpoints / PEAK
 
 
 def make_trainer(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rlhf_eval.config.compose import load
 from rlhf_eval.errors import RlhfEvalError
-from rlhf_eval.files import write_json
+from rlhf_eval.files import read_json, write_json
 from rlhf_eval.interruption import Interrupted
 from rlhf_eval.processes import die_with
 
@@ -26,8 +26,7 @@ def main() -> int:
     torch.set_num_threads(config.threads)
     try:
         _require_all(config.accelerate.processes)
-        # The run's metrics stand beside its stages.
-        metrics = folder.parent.parent / "metrics.jsonl"
+        metrics = Path(read_json(folder / "launch.json")["metrics"])
         train(config, folder, metrics, lambda *_: None, (folder / "stop").exists)
     except Interrupted:
         return 0

@@ -141,6 +141,21 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(
     assert finish(config, run) == undisturbed
 
 
+def test_the_peak_on_held_out_prompts_is_published(
+    training: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    words = (
+        "algorithm=grpo_lab",
+        "reward_model=lab_flipped",
+        "algorithm.learning_rate=0.002",
+    )  # it gets worse
+    at_peak = finish(training(*words, "algorithm.publish=peak"), tmp_path / "peak")
+    rows = [row for row in read_jsonl(folders(tmp_path / "peak")[1]) if row["kind"] == "checkpoint"]
+    best = max(rows[1:], key=lambda row: row["gold_reward"])
+    assert best["step"] < 6
+    assert at_peak == finish(training(*words, f"algorithm.steps={best['step']}"), tmp_path / "last")
+
+
 def test_curves_go_where_they_are_reported(training: Callable[..., RunConfig], tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="tensorboard is not installed: pip install tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
