@@ -13,9 +13,14 @@ idle: waiting for the slowest process, and everything else."""
 
 
 class Stopwatch:
-    """Seconds by part; of parts that are nested, the inner one counts."""
+    """Seconds by part; of parts that are nested, the inner one counts.
 
-    def __init__(self) -> None:
+    Args:
+        settle: waits until the work that was begun is done; on a GPU work goes on behind Python's back.
+    """
+
+    def __init__(self, settle: Callable[[], None] = lambda: None) -> None:
+        self._settle = settle
         self.reset()
 
     def reset(self) -> None:
@@ -52,6 +57,7 @@ class Stopwatch:
         return call
 
     def _switch(self) -> None:
+        self._settle()
         now = time.perf_counter()
         if self._running and self._running[-1] in self.seconds:
             self.seconds[self._running[-1]] += now - self._since
@@ -60,7 +66,10 @@ class Stopwatch:
 
 def watch(trainer: Any) -> Stopwatch:
     """A stopwatch that runs with a TRL trainer from now on."""
-    stopwatch = Stopwatch()
+    import torch
+
+    on_gpu = trainer.accelerator.device.type == "cuda"
+    stopwatch = Stopwatch(torch.cuda.synchronize if on_gpu else lambda: None)
     # TRL gives no events around these; a block named idle is what remains of one that waits for other
     # processes.
     for method, name in (

@@ -1,5 +1,6 @@
 """Seconds of a training step: every moment belongs to one part, or to none."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -96,6 +97,8 @@ def test_a_new_step_begins_at_nothing(clock: Clock) -> None:
 def test_a_trainers_parts_are_told_apart(clock: Clock) -> None:
     class Trainer:
         """The methods of TRL's trainers that are watched, one calling the other as they do."""
+
+        accelerator = SimpleNamespace(device=SimpleNamespace(type="cpu"))
 
         def __init__(self) -> None:
             def reward(texts: list[str]) -> list[float]:
