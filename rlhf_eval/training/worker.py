@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from rlhf_eval.config.compose import load
 from rlhf_eval.errors import RlhfEvalError
@@ -43,5 +44,16 @@ def _require_all(processes: int) -> None:
         raise RuntimeError(f"{found} training processes were started instead of {processes}")
 
 
+def leave(code: int) -> NoReturn:
+    """End without unwinding: threads of gloo that still run would abort a process that is done with its
+    work."""
+    from accelerate import PartialState
+
+    PartialState().destroy_process_group()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())
