@@ -61,9 +61,11 @@ def recorder(
     """The callback of a run's trainer.
 
     Args:
-        normalise: fits the reward normaliser on samples of the policies given, or reads the one that was
-            fitted. reference: see `whole`. metrics: `metrics.jsonl`, written by the main process. stop:
-            whether this process has been asked to save and end. algorithm: the run's `TrainedConfig`.
+        normalise: fits the reward normaliser on samples of the policies given, or reads the fitted one.
+        reference: see `whole`.
+        metrics: `metrics.jsonl`, written by the main process.
+        stop: whether this process has been asked to save and end.
+        algorithm: the run's `TrainedConfig`.
     """
     import torch
     from accelerate.utils import reduce
