@@ -42,41 +42,21 @@ def main() -> int:
     tiny = parser.parse_args().tiny
     import torch
 
+    from rlhf_eval.lab.tokenizer import build_tokenizer
+
     if not (tiny or torch.cuda.is_available()):
         print("No CUDA device here: nothing was measured. --tiny runs the same code with small models.")
         return 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         shape, sizes = (TINY, TINY_SIZES) if tiny else (BILLION, SIZES)
-        write_tokenizer(folder / "policy")
-        write_tokenizer(folder / "reward_model")
+        for model in ("policy", "reward_model"):
+            build_tokenizer(folder / model, [f"w{number}" for number in range(WORDS)])
         parameters = write_models(folder, shape, 2 * (sizes["prompt"] + sizes["completion"]))
         write_prompts(folder / "prompts.jsonl", sizes["prompt"])
         rows = trained(folder, sizes)
         show(rows, parameters)
     return 0
-
-
-def write_tokenizer(folder: Path) -> None:
-    """One token a word, with the lab's chat template."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    from rlhf_eval.lab.tokenizer import ASSISTANT, CHAT_TEMPLATE, END, PAD, UNKNOWN, USER
-
-    special = [PAD, UNKNOWN, USER, ASSISTANT, END]
-    words = [*special, *(f"w{number}" for number in range(WORDS - len(special)))]
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=UNKNOWN))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token=PAD,
-        unk_token=UNKNOWN,
-        eos_token=END,
-        additional_special_tokens=[USER, ASSISTANT],
-        chat_template=CHAT_TEMPLATE,
-        clean_up_tokenization_spaces=False,
-    ).save_pretrained(folder)
 
 
 def write_models(folder: Path, shape: dict[str, Any], longest: int) -> dict[str, int]:
@@ -87,7 +67,7 @@ def write_models(folder: Path, shape: dict[str, Any], longest: int) -> dict[str,
     torch.manual_seed(0)
     tokenizer = AutoTokenizer.from_pretrained(folder / "policy")
     config = LlamaConfig(
-        vocab_size=WORDS,
+        vocab_size=len(tokenizer),
         max_position_embeddings=longest,
         tie_word_embeddings=True,
         bos_token_id=None,

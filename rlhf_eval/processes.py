@@ -64,7 +64,7 @@ def die_with(parent: int) -> Callable[[], None]:
 
 def _die_with_parent() -> None:
     """End this process when the process that asked for it ends, or the one that it was forked from."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with(os.getppid())()
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -1,5 +1,6 @@
 """The lab policy's tokenizer: one token per word, with a chat template."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rlhf_eval.lab.world import vocabulary
@@ -16,13 +17,17 @@ CHAT_TEMPLATE = (
 )
 
 
-def build_tokenizer(folder: Path) -> None:
-    """Write the tokenizer to `folder` in the format of `AutoTokenizer`."""
+def build_tokenizer(folder: Path, known: Sequence[str] | None = None) -> None:
+    """Write the tokenizer to `folder` in the format of `AutoTokenizer`.
+
+    Args:
+        known: its words; null is the lab's vocabulary.
+    """
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     special = [PAD, UNKNOWN, USER, ASSISTANT, END]
-    words = {word: i for i, word in enumerate([*special, *vocabulary()])}
+    words = {word: i for i, word in enumerate([*special, *(known or vocabulary())])}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     fast = PreTrainedTokenizerFast(

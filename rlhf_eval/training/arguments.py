@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from rlhf_eval.config.algorithm_schema import LoraConfig, TrainedConfig
+from rlhf_eval.config.algorithm_schema import AccelerateConfig, LoraConfig, TrainedConfig
 from rlhf_eval.config.schema import RunConfig
 
 
@@ -13,10 +13,8 @@ def common_arguments(config: RunConfig, output: Path) -> dict[str, Any]:
     What makes resuming exact: the data are one epoch in a fixed order (`prompts.in_training_order`), and
     checkpoints fall between batches of rollouts.
     """
-    import torch
-
     algorithm = trained(config)
-    on_cpu = not torch.cuda.is_available() or config.accelerate.device == "cpu"
+    cpu = on_cpu(config.accelerate)
     update = algorithm.completions_per_step // (config.accelerate.processes * algorithm.minibatches)
     accumulation = update // algorithm.completions_per_device_batch
     updates = algorithm.updates_per_step
@@ -47,13 +45,20 @@ def common_arguments(config: RunConfig, output: Path) -> dict[str, Any]:
         "run_name": output.parents[2].name,
         "seed": config.seed,
         "disable_tqdm": True,
-        "use_cpu": on_cpu,
+        "use_cpu": cpu,
         "ddp_find_unused_parameters": False,
         "bf16": config.accelerate.mixed_precision == "bf16",
-        "gradient_checkpointing": not on_cpu,
+        "gradient_checkpointing": not cpu,
         **_reference_arguments(config),
         **_rollout_arguments(algorithm),
     }
+
+
+def on_cpu(accelerate: AccelerateConfig) -> bool:
+    """Whether this machine trains without GPUs."""
+    import torch
+
+    return accelerate.device == "cpu" or not torch.cuda.is_available()
 
 
 def trained(config: RunConfig) -> TrainedConfig:

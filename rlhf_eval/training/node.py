@@ -13,6 +13,7 @@ from rlhf_eval.config.algorithm_schema import AccelerateConfig
 from rlhf_eval.config.compose import load
 from rlhf_eval.files import read_json
 from rlhf_eval.processes import die_with
+from rlhf_eval.training.arguments import on_cpu
 
 
 def main() -> int:
@@ -31,8 +32,6 @@ def main() -> int:
 
 
 def _environment(accelerate: AccelerateConfig, threads: int) -> dict[str, str]:
-    import torch
-
     environment = {
         "OMP_NUM_THREADS": str(threads),
         "TOKENIZERS_PARALLELISM": "false",
@@ -40,7 +39,7 @@ def _environment(accelerate: AccelerateConfig, threads: int) -> dict[str, str]:
         # once.
         "TORCHELASTIC_SIGNALS_TO_HANDLE": "SIGQUIT",
     }
-    if accelerate.device == "cpu" or not torch.cuda.is_available():
+    if on_cpu(accelerate):
         # accelerate's own name of the second process's device, cpu:1, is one that torch.load does not know.
         environment |= {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu", "ACCELERATE_TORCH_DEVICE": "cpu"}
     return environment

@@ -14,7 +14,7 @@ from rlhf_eval.generation.transformers_engine import load_policy, sample
 from rlhf_eval.interruption import Interrupted
 from rlhf_eval.records import Prompt, as_json
 from rlhf_eval.rewards.interface import RewardModel, load_reward_model
-from rlhf_eval.training.arguments import common_arguments, peft_config, trained
+from rlhf_eval.training.arguments import common_arguments, on_cpu, peft_config, trained
 from rlhf_eval.training.checkpoints import (
     COMPLETE,
     PEAK,
@@ -51,7 +51,7 @@ def train(
     from accelerate import PartialState
 
     algorithm = trained(config)
-    state = PartialState(cpu=_on_cpu(config))
+    state = PartialState(cpu=on_cpu(config.accelerate))
     checkpoints = folder / "checkpoints"
     if state.is_main_process:
         remove_incomplete(checkpoints)
@@ -221,9 +221,3 @@ def normaliser(
         fitted = [read_json(file)]
     broadcast_object_list(fitted)
     return RewardNormaliser(**fitted[0])
-
-
-def _on_cpu(config: RunConfig) -> bool:
-    import torch
-
-    return config.accelerate.device == "cpu" or not torch.cuda.is_available()

@@ -33,6 +33,8 @@ COMBINATIONS = [
     ("zero3", "rloo", FULL),
     ("zero3", "ppo", LORA),
     ("zero2", "grpo", LORA),
+    ("ddp", "rloo", FULL),
+    ("ddp", "ppo", LORA),
 ]
 
 
@@ -140,8 +142,8 @@ def loads_with_plain_libraries(folder: Path, base: str, lora: bool) -> None:
     ("algorithm", "lora", "strategies"),
     [
         ("grpo", False, ("ddp", "zero2", "zero3")),
-        ("rloo", False, ("zero2", "zero3")),
-        ("ppo", True, ("zero2", "zero3")),
+        ("rloo", False, ("ddp", "zero2", "zero3")),
+        ("ppo", True, ("ddp", "zero2", "zero3")),
     ],
 )
 def test_strategies_end_with_the_same_weights(
