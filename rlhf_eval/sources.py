@@ -10,7 +10,7 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rlhf_eval.config.compose import fingerprint
+from rlhf_eval.config.plain import fingerprint
 from rlhf_eval.errors import ConfigError, DataError
 from rlhf_eval.files import sha256_file, sha256_json
 

@@ -76,7 +76,7 @@ def reward_model_of(overrides: Sequence[str], silent: bool = False) -> Any:
 
 def world_for(lab: "LabConfig | None", parts: Sequence[Any], progress: "Progress") -> Path | None:
     """The folder of the lab's world; it is built if what decides about a result of `parts` stands in it."""
-    from rlhf_eval.config.compose import fingerprint, flat
+    from rlhf_eval.config.plain import fingerprint, flat
     from rlhf_eval.lab.build import ensure, world_path
     from rlhf_eval.sources import LAB
 

@@ -4,6 +4,7 @@ import math
 import re
 
 from rlhf_eval.config.algorithm_schema import AccelerateConfig, BestOfNConfig, TrainedConfig
+from rlhf_eval.config.plain import fingerprint, flat
 from rlhf_eval.config.schema import RunConfig
 from rlhf_eval.errors import ConfigError, did_you_mean
 
@@ -118,8 +119,6 @@ def _check_rollouts(config: RunConfig) -> None:
 def _check_grid(config: RunConfig) -> None:
     """A grid is over what trains a policy. A reward model is ranked at the point where it did best, so the
     reward model itself and what measures (prompts, judge, gold reward model) cannot be in it."""
-    from rlhf_eval.config.compose import fingerprint, flat  # which checks with this module what it composes
-
     fixed = {"algorithm.kind", "algorithm.name"}
     known = flat(fingerprint(config.algorithm), "algorithm").keys() - fixed
     for name, values in config.grid.items():

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from rlhf_eval.config.checks import check
+from rlhf_eval.config.plain import fingerprint, plain
 from rlhf_eval.config.schema import RunConfig
 from rlhf_eval.errors import ConfigError, did_you_mean
 from rlhf_eval.files import sha256_json
@@ -83,7 +84,7 @@ def freeze(config: RunConfig) -> str:
     """The configuration as YAML text, as `config.yaml` in the run directory holds it."""
     import yaml
 
-    return HEADER + yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True, width=110)
+    return HEADER + yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True, width=110)
 
 
 def load(path: Path) -> RunConfig:
@@ -105,11 +106,6 @@ def load(path: Path) -> RunConfig:
     return _validated(value, str(path))
 
 
-def fingerprint(config: Any) -> dict[str, Any]:
-    """The fields that change results, as plain values: what decides whether two runs are the same."""
-    return _plain(config, fingerprint_only=True)
-
-
 def hash8(config: RunConfig) -> str:
     """First 8 hexadecimal digits of the fingerprint's SHA-256."""
     return sha256_json(fingerprint(config))[:8]
@@ -124,31 +120,6 @@ def run_name(config: RunConfig) -> str:
 def run_path(config: RunConfig) -> Path:
     """Where the run stands: `<output>/<experiment>/<run name>`."""
     return Path(config.output) / config.experiment / run_name(config)
-
-
-def flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one: dotted path → leaf value."""
-    if not isinstance(value, dict) or not value:
-        return {prefix: value}
-    return {
-        path: leaf
-        for key, child in value.items()
-        for path, leaf in flat(child, f"{prefix}.{key}" if prefix else str(key)).items()
-    }
-
-
-def _plain(value: Any, fingerprint_only: bool = False) -> Any:
-    if dataclasses.is_dataclass(value):
-        return {
-            field.name: _plain(getattr(value, field.name), fingerprint_only)
-            for field in dataclasses.fields(value)
-            if field.metadata.get("fingerprint", True) or not fingerprint_only
-        }
-    if isinstance(value, dict):
-        return {key: _plain(child, fingerprint_only) for key, child in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(child, fingerprint_only) for child in value]
-    return value
 
 
 def _validated(value: Any, origin: str) -> RunConfig:

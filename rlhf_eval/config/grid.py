@@ -3,7 +3,7 @@
 from itertools import product
 from typing import Any
 
-from rlhf_eval.config.compose import fingerprint, flat
+from rlhf_eval.config.plain import fingerprint, flat
 from rlhf_eval.config.schema import RunConfig
 from rlhf_eval.errors import ConfigError
 

@@ -12,7 +12,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from rlhf_eval.config.compose import fingerprint
+from rlhf_eval.config.plain import fingerprint
 from rlhf_eval.config.schema import LabConfig
 from rlhf_eval.errors import StageError
 from rlhf_eval.files import sha256_file, sha256_json

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rlhf_eval.config.compose import fingerprint
+from rlhf_eval.config.plain import fingerprint
 from rlhf_eval.config.reward_schema import RewardModelConfig
 from rlhf_eval.errors import ConfigError, DataError
 from rlhf_eval.files import append_jsonl, read_jsonl, sha256_json, write_jsonl

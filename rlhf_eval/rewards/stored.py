@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from rlhf_eval.config.compose import fingerprint
 from rlhf_eval.config.inputs import nested
+from rlhf_eval.config.plain import fingerprint
 from rlhf_eval.config.reward_schema import RewardModelConfig
 from rlhf_eval.files import append_jsonl, read_json, read_jsonl, sha256_json, write_json
 from rlhf_eval.progress import Progress

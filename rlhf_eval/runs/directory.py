@@ -164,7 +164,8 @@ class RunDirectory:
         self.update_status(state="failed", error=error)
 
     def _refuse_another(self, config: Any) -> None:
-        from rlhf_eval.config.compose import fingerprint, flat, load
+        from rlhf_eval.config.compose import load
+        from rlhf_eval.config.plain import fingerprint, flat
 
         theirs, ours = fingerprint(load(self.config_file)), fingerprint(config)
         if theirs == ours:

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rlhf_eval.config.compose import fingerprint
+from rlhf_eval.config.plain import fingerprint
 from rlhf_eval.config.schema import RunConfig
 from rlhf_eval.files import read_jsonl, sha256_json, write_json
 from rlhf_eval.interruption import Interrupted

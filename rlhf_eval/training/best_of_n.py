@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from rlhf_eval.config.algorithm_schema import BestOfNConfig
+from rlhf_eval.config.plain import fingerprint
 from rlhf_eval.config.schema import GenerationConfig, RunConfig
 from rlhf_eval.files import append_jsonl, read_jsonl, sha256_json, write_json, write_jsonl
 from rlhf_eval.generation.engines import answer_sets
@@ -22,13 +23,12 @@ from rlhf_eval.rewards.interface import RewardModel, load_reward_model
 from rlhf_eval.sources import local_hashes
 from rlhf_eval.training.measure import spread
 from rlhf_eval.training.prompts import in_training_order, load_prompts
+from rlhf_eval.training.recorder import Advance
 from rlhf_eval.training.reward_function import RewardNormaliser, refuse_if_too_many_invalid
 from rlhf_eval.training.train import normaliser
 
 PROMPTS = 32
 """Prompts whose answers are sampled and scored together."""
-
-Advance = Callable[[int, int, str], None]
 
 
 def measure(config: RunConfig, folder: Path, metrics: Path, advance: Advance) -> list[Path]:
@@ -205,8 +205,6 @@ def _sample(
         ]
         for evaluation, prompts in sets.items()
     }
-    from rlhf_eval.config.compose import fingerprint
-
     key: dict[str, Any] = {
         "policy": fingerprint(config.policy),
         "files": local_hashes(config.policy, None),

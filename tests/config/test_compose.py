@@ -9,8 +9,6 @@ import pytest
 from rlhf_eval.config.compose import (
     compose,
     conf_folder,
-    fingerprint,
-    flat,
     freeze,
     groups,
     hash8,
@@ -18,6 +16,7 @@ from rlhf_eval.config.compose import (
     run_name,
 )
 from rlhf_eval.config.inputs import inputs, require_inputs
+from rlhf_eval.config.plain import fingerprint, flat
 from rlhf_eval.errors import ConfigError
 from rlhf_eval.rewards.kinds import check_kinds
 
