@@ -15,7 +15,8 @@ from rlhf_eval.errors import ConfigError, RlhfEvalError, did_you_mean
 from rlhf_eval.interruption import EXIT_CODE, Interrupted
 
 MODULES = {
-    **dict.fromkeys(("demo", "run", "validate", "status", "ls"), "runs"),
+    **dict.fromkeys(("demo", "run", "validate", "ls"), "runs"),
+    **dict.fromkeys(("sweep", "status", "cancel", "logs"), "sweeps"),
     **dict.fromkeys(("rank", "plot", "report"), "results"),
     "checkpoints": "checkpoints",
     "reward": "rewards",

@@ -18,8 +18,10 @@ class Interrupted(BaseException):
 
 
 def listen() -> None:
-    """From now on SIGTERM raises `Interrupted` in the main thread, or is kept until it suits (`deferred`)."""
+    """From now on SIGTERM, and SIGUSR1, raise `Interrupted` in the main thread, or are kept until it suits
+    (`deferred`)."""
     signal.signal(signal.SIGTERM, _on_signal)
+    signal.signal(signal.SIGUSR1, _on_signal)  # srun ends at SIGTERM, and hands this one on
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from rlhf_eval.config.plain import fingerprint
 from rlhf_eval.errors import ConfigError, DataError
-from rlhf_eval.files import sha256_file, sha256_json
+from rlhf_eval.files import sha256_json, sha256_known
 
 HUB = "hf://datasets/"
 LAB = "lab:"
@@ -50,11 +50,11 @@ def local_hashes(config: Any, lab: Path | None) -> dict[str, str]:
         name = text.rpartition(":")[0] if field == "function" else text  # path/to/file.py:function
         place = lab / name.removeprefix(LAB) if name.startswith(LAB) and lab else Path(name).expanduser()
         if place.is_file():
-            found[text] = sha256_file(place)
+            found[text] = sha256_known(place)
         elif ("/" in text or field in MODELS or text.startswith(LAB)) and place.is_dir():
             found[text] = sha256_json(
                 {
-                    str(file.relative_to(place)): sha256_file(file)
+                    str(file.relative_to(place)): sha256_known(file)
                     for file in sorted(place.rglob("*"))
                     if file.is_file()
                 }

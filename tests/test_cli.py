@@ -183,7 +183,8 @@ def test_plot_and_report_say_what_they_wrote(experiment: Path, capsys: pytest.Ca
 def test_status_tells_failed_from_interrupted(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = printed_json(capsys, "status", str(experiment), "--json")
     assert list(rows[0]) == (
-        "run reward_model seed state stage step steps attempt error updated step_times".split()
+        "run reward_model seed state stage step steps attempt error updated step_times "
+        "stage_attempt seconds_left jobs waits_for".split()
     )
     states = {(row["reward_model"], row["seed"]): row for row in rows}
     assert states["lab_clean", 0]["state"] == "done"

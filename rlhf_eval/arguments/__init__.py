@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from rlhf_eval import __version__
-from rlhf_eval.arguments import models
+from rlhf_eval.arguments import models, sweeps
 from rlhf_eval.arguments.kit import (
     Parser,
     add_command,
@@ -57,6 +57,12 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     )
     takes_overrides(run)
     run.add_argument("--run-dir", type=Path, metavar="DIR", help="run directory (output/experiment/<name>)")
+    run.add_argument(
+        "-m", "--multirun", action="store_true", help="Hydra's multirun: several values, Hydra's launchers"
+    )
+    sweeps.takes_frozen(run)
+
+    sweeps.sweep(command)
 
     rank = command(
         "rank",
@@ -99,14 +105,9 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     )
     offers_json(checkpoints)
 
-    status = command(
-        "status",
-        "Show where every run of an experiment is.",
-        "rlhf-eval status runs/lab",
-        "rlhf-eval status runs/lab --json",
-    )
-    status.add_argument("experiment_folder", type=Path, metavar="EXPERIMENT_FOLDER")
-    offers_json(status)
+    sweeps.status(command)
+    sweeps.cancel(command)
+    sweeps.logs(command)
 
     ls = command(
         "ls",

@@ -1,4 +1,4 @@
-"""`rlhf-eval demo|run|validate|status|ls`: one run or many, and where they are."""
+"""`rlhf-eval demo|run|validate|ls`: one run, the demonstration, and what there is."""
 
 import os
 from argparse import Namespace
@@ -13,6 +13,7 @@ from rlhf_eval.commands.show import console, print_json, print_table
 from rlhf_eval.errors import ConfigError, DataError, did_you_mean
 
 STATES = ("pending", "running", "interrupted", "failed", "done", "damaged")
+"""What a run's own files tell; `rlhf-eval status` asks SLURM too."""
 
 
 def demo(options: Namespace) -> int:
@@ -39,9 +40,14 @@ def demo(options: Namespace) -> int:
 def run(options: Namespace) -> int:
     from rlhf_eval.config.compose import run_path
     from rlhf_eval.config.inputs import require_inputs
-    from rlhf_eval.files import read_json
     from rlhf_eval.progress import progress_for_terminal
 
+    if options.multirun:
+        from rlhf_eval.sweep.multirun import multirun
+
+        return multirun(options.overrides, options.experiment)
+    if options.frozen:
+        return _run_frozen(options)
     config = _composed(options)
     require_inputs(config)
     path = options.run_dir or run_path(config)
@@ -53,28 +59,33 @@ def run(options: Namespace) -> int:
     listen()
 
     with progress_for_terminal() as progress:
-        execute(config, path, progress)
+        execute(config, path, progress, options.stages)
+    return _tell_scores(path)
+
+
+def _run_frozen(options: Namespace) -> int:
+    """Execute a run as its directory says."""
+    from rlhf_eval.interruption import listen
+    from rlhf_eval.progress import progress_for_terminal
+    from rlhf_eval.sweep.task import execute_frozen, frozen
+
+    path: Path = options.frozen
+    os.environ.setdefault("OMP_NUM_THREADS", str(frozen(path).threads))
+    listen()
+    with progress_for_terminal() as progress:
+        execute_frozen(path, options.stages, options.overrides, options.max_attempts, progress)
+    return _tell_scores(path)
+
+
+def _tell_scores(path: Path) -> int:
+    from rlhf_eval.files import read_json
+
+    if not (path / "stages" / "score" / "done.json").exists():
+        return 0
     scores = read_json(path / "stages" / "score" / "scores.json")
     for evaluation, values in scores.items():
         figures = [f"{name} {value:.4g}" for name, value in values.items() if isinstance(value, int | float)]
         print(f"{evaluation}: {', '.join(figures) or ' '.join(map(str, values.values()))}")
-    return 0
-
-
-def status(options: Namespace) -> int:
-    from rlhf_eval.runs.directory import run_directories
-    from rlhf_eval.runs.step_times import StepTimes
-
-    rows = [_status_row(directory) for directory in run_directories(options.experiment_folder)]
-    if options.json:
-        return print_json(rows)
-    cells = []
-    for row in rows:
-        step = f"{row['step']}/{row['steps']}" if row["steps"] else ""
-        start = (row["run"], row["state"], row["stage"])
-        times = StepTimes(**row["step_times"]) if row["step_times"] else ""
-        cells.append((*start, step, times, row["attempt"], row["updated"], row["error"]))
-    print_table(("run", "state", "stage", "step", "a step takes", "attempt", "updated", "error"), cells)
     return 0
 
 
@@ -150,31 +161,6 @@ def _calls(config: Any) -> str:
     parts = ", ".join(f"{name} {calls[name]:,}" for name in ("standardising", "training", "checkpoints"))
     per_group = f"{group_calls(config.reward_model, size)} per group of {size}"
     return f"training: the reward model reads at most {calls['total']:,} texts ({per_group}; {parts})"
-
-
-def _status_row(directory: Any) -> dict[str, Any]:
-    from rlhf_eval.config.compose import load
-    from rlhf_eval.runs.step_times import step_times
-
-    now, times = directory.status(), step_times(directory.metrics_file)
-    row = {
-        "run": directory.path.name,
-        "reward_model": None,
-        "seed": None,
-        "state": now["state"],
-        "stage": now["stage"],
-        "step": now["step"],
-        "steps": now["steps"],
-        "attempt": now["attempt"],
-        "error": now["error"].splitlines()[0] if now["error"] else None,
-        "updated": now["updated_at"],
-        "step_times": asdict(times) if times else None,
-    }
-    try:
-        config = load(directory.config_file)
-    except ConfigError as error:
-        return row | {"state": "damaged", "error": error.what}
-    return row | {"reward_model": config.reward_model.name, "seed": config.seed}
 
 
 def _state_counts(experiment: Path) -> dict[str, int]:

@@ -11,14 +11,18 @@ def print_json(value: Any) -> int:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    console().print(table(columns, rows))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Any:
     """Columns of text; None is an empty cell."""
     from rich import box
     from rich.table import Table
 
-    table = Table(*columns, box=box.SIMPLE_HEAD)
+    made = Table(*columns, box=box.SIMPLE_HEAD)
     for row in rows:
-        table.add_row(*("" if cell is None else str(cell) for cell in row))
-    console().print(table)
+        made.add_row(*("" if cell is None else str(cell) for cell in row))
+    return made
 
 
 def console() -> Any:

@@ -4,16 +4,19 @@ Hydra composes `conf/`; the schema's dataclasses check the result. Whatever a us
 `ConfigError` that names the field with its full dotted path, and it is raised before anything is loaded.
 """
 
-import dataclasses
 import re
-import typing
-from collections.abc import Iterator
+from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 
 from rlhf_eval.config.checks import check
+from rlhf_eval.config.cluster_schema import ClusterConfig
+from rlhf_eval.config.fields import STRICT
+from rlhf_eval.config.overrides import checked_overrides, field_names, parse_override
 from rlhf_eval.config.plain import fingerprint, plain
 from rlhf_eval.config.schema import RunConfig
 from rlhf_eval.errors import ConfigError, did_you_mean
@@ -21,9 +24,20 @@ from rlhf_eval.files import sha256_json
 
 HEADER = (
     "# The frozen configuration of one run, every value resolved. The run directory's name ends with a hash\n"
-    "# of the fields that change results.\n"
+    "# of the fields that change results. Without the next line this is a configuration of your own.\n"
 )
+CHECKSUM = "# sha256 of what follows: "
 RUN_CONFIG = TypeAdapter(RunConfig)
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class _Sweep:
+    """Root of `conf/sweep.yaml`."""
+
+    cluster: ClusterConfig
+
+
+SWEEP = TypeAdapter(_Sweep)
 
 
 def conf_folder() -> Path:
@@ -47,63 +61,92 @@ def describe(group: str, choice: str, conf: Path | None = None) -> str:
     return next((comment for comment in comments if not comment.startswith("@")), "")
 
 
-def compose(overrides: list[str], conf: Path | None = None) -> RunConfig:
+def compose(overrides: Sequence[str], conf: Path | None = None) -> RunConfig:
     """The run that `conf/config.yaml` and Hydra overrides (`group=choice`, `field.path=value`) describe.
 
     Raises:
         ConfigError: an unknown name, a wrong type, a missing value or a malformed override.
     """
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-    from hydra.errors import HydraException
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
+    value = _composed("config", overrides, RunConfig, conf)
+    return check(_validated(value, RUN_CONFIG, RunConfig, "the configuration"))
 
-    conf = (conf or conf_folder()).absolute()
-    checked = list(_checked_overrides(overrides, groups(conf)))
-    try:
-        with initialize_config_dir(str(conf), version_base="1.3"):
-            composed = hydra_compose("config", checked)
-        if missing := sorted(OmegaConf.missing_keys(composed)):
-            raise ConfigError(f"{missing[0]} is missing.", f"Give it a value: {missing[0]}=<value>.")
-        return _validated(OmegaConf.to_container(composed, resolve=True), "the configuration")
-    except HydraException as error:
-        raise _composition_error(error, groups(conf)) from error
-    except OmegaConfBaseException as error:
-        what = str(error).splitlines()[0].rstrip(".")
-        field = error.full_key or "the configuration"
-        raise ConfigError(f"{field}: {what}.", "Mend the value on the command line or in conf/.") from error
-    except YAMLError as error:
-        raise ConfigError(
-            f"A file in {conf} is not YAML: {' '.join(str(error).split())}", "Mend it."
-        ) from error
+
+def compose_cluster(overrides: Sequence[str], conf: Path | None = None) -> ClusterConfig:
+    """What `conf/sweep.yaml` and overrides (`cluster=choice`, `cluster.field=value`) describe.
+
+    Raises:
+        ConfigError: as `compose`.
+    """
+    value = _composed("sweep", overrides, _Sweep, conf)
+    return _validated(value, SWEEP, _Sweep, "the configuration").cluster
 
 
 def freeze(config: RunConfig) -> str:
     """The configuration as YAML text, as `config.yaml` in the run directory holds it."""
+    body = dump(plain(config))
+    return f"{HEADER}{CHECKSUM}{sha256(body.encode()).hexdigest()}\n{body}"
+
+
+def dump(value: Any) -> str:
+    """Plain values as YAML text."""
     import yaml
 
-    return HEADER + yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True, width=110)
+    return yaml.dump(
+        value,
+        Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper),
+        sort_keys=False,
+        allow_unicode=True,
+        width=110,
+    )
+
+
+def is_edited(text: str) -> bool:
+    """Whether the text of a frozen configuration is no longer what `freeze` wrote."""
+    _, mark, rest = text.partition(CHECKSUM)
+    checksum, _, body = rest.partition("\n")
+    return bool(mark) and sha256(body.encode()).hexdigest() != checksum
 
 
 def load(path: Path) -> RunConfig:
     """The configuration that `freeze` wrote to a file.
 
     Raises:
-        ConfigError: the file is absent, not YAML, or does not fit the schema.
+        ConfigError: the file is absent, not YAML, edited since, or does not fit the schema.
     """
     import yaml
 
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        value = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except FileNotFoundError as error:
         raise ConfigError(f"{path} does not exist.", "Check the path.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"{path} is not YAML: {' '.join(str(error).split())}", "Restore the file."
         ) from error
-    return _validated(value, str(path))
+    if is_edited(text):
+        raise ConfigError(
+            f"{path} was edited after it was frozen: it no longer says what its run was started with.",
+            "Restore the file; to change a value, give the command that makes the run with the new one.",
+        )
+    return check(_validated(value, RUN_CONFIG, RunConfig, str(path)))
+
+
+def changed(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
+    """The configuration with fields set by overrides (`field.path=value`); groups cannot be chosen any more.
+
+    Raises:
+        ConfigError: as `compose`.
+    """
+    value = plain(config)
+    for text in checked_overrides(overrides, {}, RunConfig):
+        override = parse_override(text)
+        *path, name = override.key_or_group.split(".")
+        place = value
+        for part in path:
+            place = place[part]
+        place[name] = override.value()
+    return check(_validated(value, RUN_CONFIG, RunConfig, "the configuration"))
 
 
 def hash8(config: RunConfig) -> str:
@@ -122,15 +165,46 @@ def run_path(config: RunConfig) -> Path:
     return Path(config.output) / config.experiment / run_name(config)
 
 
-def _validated(value: Any, origin: str) -> RunConfig:
+def _composed(name: str, overrides: Sequence[str], root: type, conf: Path | None) -> Any:
+    """What Hydra makes of `conf/<name>.yaml` and overrides, as plain values."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    conf = (conf or conf_folder()).absolute()
+    known = {
+        group: names for group, names in groups(conf).items() if (group == "cluster") == (name == "sweep")
+    }
+    checked = list(checked_overrides(overrides, known, root))
     try:
-        config = RUN_CONFIG.validate_python(value)
+        with initialize_config_dir(str(conf), version_base="1.3"):
+            composed = hydra_compose(name, checked)
+        if missing := sorted(OmegaConf.missing_keys(composed)):
+            raise ConfigError(f"{missing[0]} is missing.", f"Give it a value: {missing[0]}=<value>.")
+        return OmegaConf.to_container(composed, resolve=True)
+    except HydraException as error:
+        raise _composition_error(error, known) from error
+    except OmegaConfBaseException as error:
+        what = str(error).splitlines()[0].rstrip(".")
+        field = error.full_key or "the configuration"
+        raise ConfigError(f"{field}: {what}.", "Mend the value on the command line or in conf/.") from error
+    except YAMLError as error:
+        raise ConfigError(
+            f"A file in {conf} is not YAML: {' '.join(str(error).split())}", "Mend it."
+        ) from error
+
+
+def _validated(value: Any, adapter: TypeAdapter[Any], root: type, origin: str) -> Any:
+    try:
+        return adapter.validate_python(value)
     except ValidationError as error:
-        raise _schema_error(error, origin) from error
-    return check(config)
+        raise _schema_error(error, root, origin) from error
 
 
-def _schema_error(error: ValidationError, origin: str) -> ConfigError:
+def _schema_error(error: ValidationError, root: type, origin: str) -> ConfigError:
     """The first finding of the schema in our words."""
     first = error.errors(include_url=False)[0]
     place = [str(part) for part in first["loc"]]
@@ -142,7 +216,7 @@ def _schema_error(error: ValidationError, origin: str) -> ConfigError:
         )
     if place[:1] == ["algorithm"] and len(place) > 1:
         kind = place.pop(1)  # pydantic names the member of the union here
-        if first["type"] == "unexpected_keyword_argument" and place[-1] in _field_names("algorithm"):
+        if first["type"] == "unexpected_keyword_argument" and place[-1] in field_names(root, ["algorithm"]):
             path = ".".join(place)
             return ConfigError(
                 f"{path}: an algorithm of kind {kind} has no such option.", f"Leave {path} out of {origin}."
@@ -150,7 +224,7 @@ def _schema_error(error: ValidationError, origin: str) -> ConfigError:
     path = ".".join(place) or origin
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         return ConfigError(
-            f"{path}: there is no such field.", did_you_mean(place[-1], _field_names(*place[:-1]))
+            f"{path}: there is no such field.", did_you_mean(place[-1], field_names(root, place[:-1]))
         )
     if first["type"] in ("missing", "missing_argument", "union_tag_not_found"):
         path = f"{path}.kind" if first["type"] == "union_tag_not_found" else path
@@ -170,77 +244,3 @@ def _composition_error(error: Exception, known: dict[str, list[str]]) -> ConfigE
     return ConfigError(
         lines[0].rstrip(".") + ".", " ".join(lines[1:]) or "Mend the override or the file in conf/."
     )
-
-
-def _checked_overrides(overrides: list[str], known: dict[str, list[str]]) -> Iterator[str]:
-    """The overrides after a check of their names; `field=value` may also set what YAML leaves out."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    parser = OverridesParser.create()
-    for text in overrides:
-        try:
-            override = parser.parse_override(text)
-        except HydraException as error:
-            raise ConfigError(
-                f"'{text}' is no override.",
-                "Write group=choice or field.path=value; quote values with special signs: 'field=\"a b\"'.",
-            ) from error
-        key, choice = override.key_or_group, override.value()
-        if override.is_sweep_override():
-            raise ConfigError(
-                f"{key}: '{text}' gives several values.", "A run takes one; start one per value."
-            )
-        if key.split("/")[0] == "hydra" or key.startswith("hydra."):
-            yield text
-        elif key in known:
-            if not override.is_delete() and choice not in known[key]:
-                raise ConfigError(f"{key}: there is no '{choice}'.", did_you_mean(str(choice), known[key]))
-            yield text
-        else:
-            _check_path(key, known)
-            yield f"++{text}" if override.type is not None and override.type.name == "CHANGE" else text
-
-
-def _check_path(path: str, known: dict[str, list[str]]) -> None:
-    """Raises ConfigError unless the schema has a field of that dotted path."""
-    parts = path.split(".")
-    for depth, part in enumerate(parts):
-        kinds = _types_at(parts[:depth])
-        if not kinds:
-            raise ConfigError(
-                f"{path}: {'.'.join(parts[:depth])} has no fields.", "Leave out what follows its name."
-            )
-        names = _field_names(*parts[:depth])
-        if names and part not in names:
-            siblings = [*names, *known] if depth == 0 else names
-            raise ConfigError(f"{path}: there is no such field.", did_you_mean(part, set(siblings)))
-
-
-def _field_names(*path: str) -> list[str]:
-    """Names of the fields at a path of the schema; of all members where that is a union."""
-    kinds = (kind for kind in _types_at(path) if dataclasses.is_dataclass(kind))
-    return list(dict.fromkeys(field.name for kind in kinds for field in dataclasses.fields(kind)))
-
-
-def _types_at(path: typing.Sequence[str]) -> list[Any]:
-    """The dataclasses or the dictionary type at a path of the schema; none where there is a plain value."""
-    kinds: list[Any] = [RunConfig]
-    for part in path:
-        nested = [_member(kind, part) for kind in kinds]
-        kinds = [option for kind in nested for option in _options(kind)]
-    return kinds
-
-
-def _member(kind: Any, name: str) -> Any:
-    if typing.get_origin(kind) is dict:
-        return typing.get_args(kind)[1]
-    return typing.get_type_hints(kind, include_extras=False).get(name)
-
-
-def _options(kind: Any) -> list[Any]:
-    """The types with fields among the members of a union."""
-    members = [kind, *typing.get_args(kind)]
-    if typing.get_origin(kind) is dict:
-        return [kind]
-    return [member for member in members if dataclasses.is_dataclass(member)]

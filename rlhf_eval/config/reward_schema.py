@@ -159,6 +159,8 @@ class RewardModelConfig:
     `sdpa`."""
     device_map: Literal["auto", "balanced", "sequential"] | None = unfingerprinted(None)
     """How weights are spread over several GPUs (accelerate); null puts all on one."""
+    size: str | None = unfingerprinted(None)
+    """Its class of size, such as 70b, by which `cluster.sizes` gives the jobs of a sweep their resources."""
     max_length: Positive = 4096
     """Longest conversation in tokens of the reward model's own tokenizer."""
     overlong: Literal["mask", "truncate_left", "error"] = "mask"

@@ -36,6 +36,8 @@ class PolicyConfig:
     train_dtype: DType = "float32"
     """Number format of the weights in training. Small updates vanish in 16 bits: keep float32, and compute in
     accelerate.mixed_precision=bf16."""
+    size: str | None = unfingerprinted(None)
+    """Its class of size, such as 8b, by which `cluster.sizes` gives the jobs of a sweep their resources."""
 
 
 @dataclass(frozen=True, config=STRICT)

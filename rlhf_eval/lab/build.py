@@ -15,7 +15,7 @@ from typing import Any
 from rlhf_eval.config.plain import fingerprint
 from rlhf_eval.config.schema import LabConfig
 from rlhf_eval.errors import StageError
-from rlhf_eval.files import sha256_file, sha256_json
+from rlhf_eval.files import sha256_json, sha256_known
 from rlhf_eval.lab.preferences import REWARD_MODELS
 from rlhf_eval.processes import become_child, fork_context
 from rlhf_eval.progress import Progress
@@ -27,7 +27,7 @@ def world_path(lab: LabConfig) -> Path:
     """Where the world of a configuration stands, built or not."""
     here = Path(__file__).parent
     code = {
-        file.name: sha256_file(file) for file in sorted(here.glob("*.py")) if file.name != "judge_server.py"
+        file.name: sha256_known(file) for file in sorted(here.glob("*.py")) if file.name != "judge_server.py"
     }
     key = sha256_json({"config": fingerprint(lab), "code": code})[:8]
     return Path(lab.cache) / f"world-s{lab.seed}-{key}"
@@ -43,7 +43,7 @@ def ensure(lab: LabConfig, jobs: int, progress: Progress) -> Path:
         StageError: a part could not be built; its output is in `<world>/logs`.
     """
     world = world_path(lab)
-    if (world / "reward_models" / REWARD_MODELS[-1]).exists() and _complete(world):
+    if is_built(lab):
         return world
     world.mkdir(parents=True, exist_ok=True)
     with (world / "lock").open("w", encoding="utf-8") as lock:
@@ -52,7 +52,9 @@ def ensure(lab: LabConfig, jobs: int, progress: Progress) -> Path:
     return world
 
 
-def _complete(world: Path) -> bool:
+def is_built(lab: LabConfig) -> bool:
+    """Whether the world of a configuration is complete."""
+    world = world_path(lab)
     return all((world / "reward_models" / name).exists() for name in REWARD_MODELS)
 
 

@@ -34,6 +34,7 @@ PENDING: dict[str, Any] = {
     "state": "pending",
     "stage": None,
     "attempt": 0,
+    "stage_attempt": 0,
     "step": 0,
     "steps": 0,
     "error": None,
@@ -42,10 +43,15 @@ PENDING: dict[str, Any] = {
     "started_at": None,
     "updated_at": None,
 }
-"""The status of a run that nobody has worked on."""
+"""The status of a run that nobody has worked on. A run some of whose stages are done reads `pending` too, and
+`stage` is the next."""
 
 LOCK_PATIENCE_SECONDS = 1.0
 """A reader of `is_working` holds the lock for an instant; who wants to work waits that long for it."""
+
+
+class RunBusyError(StageError):
+    """Another process works on the run."""
 
 
 @dataclass(frozen=True)
@@ -96,18 +102,21 @@ class RunDirectory:
         return StageFolder(self.path / "stages" / name)
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, patience: float = LOCK_PATIENCE_SECONDS) -> Iterator[None]:
         """Hold the run for this process; the kernel lets go when the process ends, however it ends.
 
+        Args:
+            patience: seconds to wait for another process that holds it.
+
         Raises:
-            StageError: another process holds it; the message names its process id and host.
+            RunBusyError: another process holds it; the message names its process id and host.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / "lock").open("a+", encoding="utf-8") as lock:
-            deadline = time.monotonic() + LOCK_PATIENCE_SECONDS
+            deadline = time.monotonic() + patience
             while not _take(lock, fcntl.LOCK_EX):
                 if time.monotonic() > deadline:
-                    raise StageError(
+                    raise RunBusyError(
                         f"{self.path} is being worked on by {_holder(lock)}.",
                         "Wait for it, or end that process and start again.",
                     )
@@ -153,15 +162,25 @@ class RunDirectory:
         return status
 
     def update_status(self, **changes: Any) -> None:
-        """Replace fields of status.json (those of `PENDING`), atomically. Who calls it holds the lock."""
+        """Replace fields of status.json (those of `PENDING`), atomically. Who calls it holds the lock.
+
+        Raises:
+            StageError: the run's directory was deleted meanwhile.
+        """
         if unknown := changes.keys() - PENDING.keys():
             raise TypeError(f"no fields of a status: {sorted(unknown)}")
+        if not self.config_file.exists():
+            raise StageError(
+                f"{self.path} was deleted or moved away while its run was executing.",
+                "Give the command again to start the run anew; stop a run before its directory is moved.",
+            )
         old = read_json(self.status_file) if self.status_file.exists() else PENDING
         write_json(self.status_file, old | changes | {"updated_at": now()})
 
     def fail(self, error: str) -> None:
-        """Set the status to failed with its cause."""
-        self.update_status(state="failed", error=error)
+        """Set the status to failed with its cause; nothing where the directory was deleted."""
+        if self.config_file.exists():
+            self.update_status(state="failed", error=error)
 
     def _refuse_another(self, config: Any) -> None:
         from rlhf_eval.config.compose import load

@@ -1,6 +1,6 @@
 """One stage's folder: what marks it as done, and what happens to work that cannot be used.
 
-    inputs.json   hash of everything the stage depends on; written when it begins
+    inputs.json   hash of everything the stage depends on, and how often it was begun; written when it begins
     …             the stage's own files
     done.json     the same hash, and size and SHA-256 of every output; written last
 
@@ -47,6 +47,7 @@ class StageFolder:
         """
         note = ""
         begun, done = self._marker("inputs.json"), self._marker("done.json")
+        attempts = 1 + begun.get("attempts", 0)
         if begun.get("input_hash", input_hash) != input_hash:
             note = f"Its inputs have changed; the earlier work is kept in {self._move_aside('stale')}."
         elif (self.path / "done.json").exists():
@@ -56,8 +57,15 @@ class StageFolder:
             note = "It continues unfinished work."
         elif self.path.exists() and any(self.path.iterdir()):
             note = f"It had no inputs.json; what was there is kept in {self._move_aside('stale')}."
-        write_json(self.path / "inputs.json", {"input_hash": input_hash})
+        if not self.path.exists():
+            attempts = 1
+        write_json(self.path / "inputs.json", {"input_hash": input_hash, "attempts": attempts})
         return note
+
+    @property
+    def attempts(self) -> int:
+        """How often the stage was begun with its present inputs."""
+        return self._marker("inputs.json").get("attempts", 0)
 
     def finish(self, outputs: Iterable[Path]) -> None:
         """Mark the stage as done. `outputs` are its files, or folders of them; all must exist."""

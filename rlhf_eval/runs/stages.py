@@ -7,10 +7,11 @@
     score       turn verdicts into numbers
 
 Each stage writes into its own folder and is skipped when it is done and neither its inputs nor its files
-have changed. The same command therefore continues whatever was interrupted, at any moment.
+have changed. The same command therefore continues whatever was interrupted, at any moment; and stages that
+want different machines can be executed by different jobs, one after the other.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,12 +19,13 @@ from typing import Any
 
 from rlhf_eval.config.plain import fingerprint
 from rlhf_eval.config.schema import RunConfig
+from rlhf_eval.errors import StageError
 from rlhf_eval.files import read_jsonl, sha256_json, write_json
 from rlhf_eval.interruption import Interrupted
 from rlhf_eval.lab.build import ensure, world_path
 from rlhf_eval.progress import Progress
 from rlhf_eval.rewards.stored import scores_folder
-from rlhf_eval.runs.directory import RunDirectory
+from rlhf_eval.runs.directory import LOCK_PATIENCE_SECONDS, RunDirectory
 from rlhf_eval.runs.protocol import hold
 from rlhf_eval.runs.provenance import write_manifest
 from rlhf_eval.sources import local_hashes, localise
@@ -60,8 +62,18 @@ class Run:
         return self.config.reward_model.kind != UNTRAINED
 
 
-def execute(config: RunConfig, path: Path, progress: Progress) -> None:
+def execute(
+    config: RunConfig,
+    path: Path,
+    progress: Progress,
+    stages: Collection[str] | None = None,
+    patience: float = LOCK_PATIENCE_SECONDS,
+) -> None:
     """Execute whatever of a run is missing.
+
+    Args:
+        stages: names of those to execute; what they need must be done. None is all.
+        patience: seconds to wait for another process that works on the run.
 
     Raises:
         RlhfEvalError: what a user can cause; status.json says `failed` with the same words.
@@ -69,17 +81,20 @@ def execute(config: RunConfig, path: Path, progress: Progress) -> None:
     """
     hold(path.parent, config)
     directory = RunDirectory.open(path, config)
-    with directory.locked():
+    with directory.locked(patience):
         logs = directory.begin_attempt()
         try:
-            _execute(config, directory, logs, progress)
+            left = _execute(config, directory, logs, progress, NEEDS if stages is None else stages)
         except (Interrupted, KeyboardInterrupt):
             directory.update_status(state="interrupted")
             raise
         except BaseException as error:
             directory.fail(str(error) or type(error).__name__)
             raise
-        directory.update_status(state="done", stage=None)
+        if left:
+            directory.update_status(state="pending", stage=left[0], step=0, steps=0)
+        else:
+            directory.update_status(state="done", stage=None)
 
 
 def is_finished(config: RunConfig, path: Path) -> bool:
@@ -87,17 +102,25 @@ def is_finished(config: RunConfig, path: Path) -> bool:
     directory = RunDirectory(path)
     if not directory.config_file.exists() or directory.status()["state"] != "done":
         return False
+    return not open_stages(config, path)
+
+
+def open_stages(config: RunConfig, path: Path) -> list[str]:
+    """Names of the stages that are not done with today's inputs, in order. Loads nothing heavy and changes
+    nothing."""
     world = world_path(config.lab) if config.lab else None
-    upstream: dict[str, str] = {}
+    outputs: dict[str, str] = {}
     for name, _ in STAGES:
-        stage = directory.stage(name)
-        if not stage.is_done(_input_hash(name, config, world, upstream)):
-            return False
-        upstream[name] = stage.output_hash
-    return True
+        stage = RunDirectory(path).stage(name)
+        if _ready(name, outputs) and stage.is_done(_input_hash(name, config, world, outputs)):
+            outputs[name] = stage.output_hash
+    return [name for name, _ in STAGES if name not in outputs]
 
 
-def _execute(config: RunConfig, directory: RunDirectory, logs: Path, progress: Progress) -> None:
+def _execute(
+    config: RunConfig, directory: RunDirectory, logs: Path, progress: Progress, chosen: Collection[str]
+) -> list[str]:
+    """Execute the chosen stages; the names of those that are still open."""
     world = ensure(config.lab, 2, progress) if config.lab else None
     scores = scores_folder(
         directory.path.parent, config.reward_model, local_hashes(config.reward_model, world)
@@ -105,19 +128,30 @@ def _execute(config: RunConfig, directory: RunDirectory, logs: Path, progress: P
     shared = directory.path.parent / "shared"
     run = Run(localise(config, world), directory, progress, shared, scores, logs)
     write_manifest(directory, _seeds(config), _recorded_hashes(config, world))
-    upstream: dict[str, str] = {}
+    outputs: dict[str, str] = {}
     for name, work in STAGES:
+        if not _ready(name, outputs):
+            if name in chosen:
+                raise StageError(
+                    f"{name} of {directory.path} needs {' and '.join(NEEDS[name])}, not done with today's "
+                    f"inputs, and only {', '.join(chosen)} was asked for.",
+                    "Leave out --stages, or let `rlhf-eval sweep --resume` submit what is missing.",
+                )
+            continue
         stage = directory.stage(name)
-        inputs = _input_hash(name, config, world, upstream)
+        inputs = _input_hash(name, config, world, outputs)
         if not stage.is_done(inputs):
+            if name not in chosen:
+                continue
             note = stage.begin(inputs)
             progress.stage(name, note or "running")
             if note:
                 progress.stage(name, "running")
-            directory.update_status(stage=name, step=0, steps=0)
+            directory.update_status(stage=name, stage_attempt=stage.attempts, step=0, steps=0)
             stage.finish(work(run))
             progress.stage(name, "done")
-        upstream[name] = stage.output_hash
+        outputs[name] = stage.output_hash
+    return [name for name, _ in STAGES if name not in outputs]
 
 
 def _benchmark(run: Run) -> list[Path]:
@@ -200,6 +234,15 @@ STAGES: tuple[tuple[str, Callable[[Run], list[Path]]], ...] = (
     ("score", _score),
 )
 
+# The earlier stages that a stage takes something from.
+NEEDS: dict[str, tuple[str, ...]] = {
+    "benchmark": (),
+    "train": (),
+    "generate": ("train",),
+    "judge": ("generate",),
+    "score": ("generate", "judge"),
+}
+
 # The sections of the configuration that a stage depends on; what it takes from earlier stages is in their
 # output hashes.
 SECTIONS: dict[str, tuple[str, ...]] = {
@@ -220,10 +263,15 @@ SECTIONS: dict[str, tuple[str, ...]] = {
 }
 
 
-def _input_hash(name: str, config: RunConfig, world: Path | None, upstream: dict[str, str]) -> str:
+def _ready(name: str, outputs: dict[str, str]) -> bool:
+    return all(need in outputs for need in NEEDS[name])
+
+
+def _input_hash(name: str, config: RunConfig, world: Path | None, outputs: dict[str, str]) -> str:
     chosen = fingerprint(config)
     sections = {section: chosen.get(section) for section in SECTIONS[name]}
-    return sha256_json({"sections": sections, "files": local_hashes(sections, world), "earlier": upstream})
+    earlier = {need: outputs[need] for need in NEEDS[name]}
+    return sha256_json({"sections": sections, "files": local_hashes(sections, world), "earlier": earlier})
 
 
 def _recorded_hashes(config: RunConfig, world: Path | None) -> dict[str, str]:

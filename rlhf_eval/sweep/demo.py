@@ -34,8 +34,8 @@ def run_demo(
     Returns:
         The experiment's folder and how each run ended.
     """
-    overrides = ["experiment=lab", f"lab.seed={lab_seed}"]
-    grid = points(overrides, REWARD_MODELS, range(seeds))
+    reward_models = f"reward_model={','.join(REWARD_MODELS)}"
+    grid = points(["experiment=lab", f"lab.seed={lab_seed}", reward_models, f"seed=range(0,{seeds})"])
     configs = [check_names(replace(config, output=output, experiment=experiment)) for config in grid]
     lab = configs[0].lab
     assert lab is not None

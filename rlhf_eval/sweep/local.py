@@ -1,12 +1,12 @@
-"""Runs side by side on this machine, each in a process of its own.
+"""Runs, or jobs of a sweep, side by side on this machine, each in a process of its own.
 
-A run that fails or is killed is recorded, and the others go on.
+One that fails or is killed is recorded and holds back what follows it; the others go on.
 """
 
 import signal
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -26,14 +26,38 @@ IS_FINISHED = "rlhf_eval.runs.stages:is_finished"
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How one run ended. `error` is the cause if it failed; `seconds` is how long it took now."""
+class LocalTask:
+    """What one process is to do.
+
+    Attributes:
+        stages: of the run; None is all.
+        follows: number of the task that must have succeeded before.
+        after: numbers of tasks that must have ended before, however they ended.
+    """
 
     config: RunConfig
     path: Path
-    state: Literal["done", "up to date", "failed"]
+    stages: tuple[str, ...] | None = None
+    follows: int | None = None
+    after: tuple[int, ...] = ()
+
+    @property
+    def label(self) -> str:
+        return " ".join((self.config.reward_model.name, f"seed {self.config.seed}", *(self.stages or ())))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one task ended. `error` is the cause if it failed; `seconds` is how long it took now."""
+
+    task: LocalTask
+    state: Literal["done", "up to date", "failed", "held back"]
     error: str | None = None
     seconds: float = 0.0
+
+    @property
+    def path(self) -> Path:
+        return self.task.path
 
 
 def run_all(
@@ -44,30 +68,46 @@ def run_all(
     is_finished: str = IS_FINISHED,
     preload: Sequence[str] = PRELOAD,
 ) -> list[Outcome]:
-    """Execute runs, `jobs` at a time, and return their outcomes in the order given.
+    """Execute whole runs, `jobs` at a time, and return their outcomes in the order given.
 
     Finished runs are recognised before a process is started.
 
     Args:
-        execute: `"module:function"` called with (config, path, progress) in the run's process.
+        execute: `"module:function"` called with (config, path, progress, stages) in the run's process.
         is_finished: `"module:function"` called with (config, path) in this process; loads nothing heavy.
         preload: modules that the runs' common parent process imports once.
     """
     check: Callable[[RunConfig, Path], bool] = _attribute(is_finished)
-    outcomes: dict[int, Outcome] = {}
-    waiting: list[int] = []
-    for index, config in enumerate(configs):
-        if check(config, run_path(config)):
-            outcomes[index] = Outcome(config, run_path(config), "up to date")
-        else:
-            waiting.append(index)
+    tasks = [LocalTask(config, run_path(config)) for config in configs]
+    finished = {index for index, task in enumerate(tasks) if check(task.config, task.path)}
+    return run_tasks(tasks, jobs, progress, execute, preload, finished)
+
+
+def run_tasks(
+    tasks: Sequence[LocalTask],
+    jobs: int,
+    progress: Progress,
+    execute: str = EXECUTE,
+    preload: Sequence[str] = PRELOAD,
+    finished: Collection[int] = (),
+) -> list[Outcome]:
+    """Execute tasks, `jobs` at a time, each when what it waits for has ended.
+
+    Args:
+        finished: numbers of tasks that have nothing left to do.
+
+    Returns:
+        Their outcomes in the order given.
+    """
+    outcomes = {index: Outcome(tasks[index], "up to date") for index in finished}
+    waiting = [index for index in range(len(tasks)) if index not in outcomes]
     if waiting:
-        _run_waiting(configs, waiting, jobs, progress, execute, preload, outcomes)
-    return [outcomes[index] for index in range(len(configs))]
+        _run_waiting(tasks, waiting, jobs, progress, execute, preload, outcomes)
+    return [outcomes[index] for index in range(len(tasks))]
 
 
 def _run_waiting(
-    configs: Sequence[RunConfig],
+    tasks: Sequence[LocalTask],
     waiting: list[int],
     jobs: int,
     progress: Progress,
@@ -80,9 +120,13 @@ def _run_waiting(
     progress.stage("runs", "running")
     try:
         while waiting or workers:
-            while waiting and len(workers) < jobs:
-                index = waiting.pop(0)
-                workers[index] = _Worker.start(context, configs[index], execute)
+            _hold_back(tasks, waiting, outcomes)
+            ready = [index for index in waiting if _is_ready(tasks[index], outcomes)]
+            for index in ready[: max(0, jobs - len(workers))]:
+                waiting.remove(index)
+                workers[index] = _Worker.start(context, tasks[index], execute)
+            if not workers:
+                continue
             wait([end for worker in workers.values() for end in (worker.process.sentinel, *worker.open_ends)])
             for index, worker in list(workers.items()):
                 worker.listen()
@@ -91,7 +135,7 @@ def _run_waiting(
                     del workers[index]
                     _tell(progress, outcomes[index])
             busy = ", ".join(f"{worker.label} {worker.doing}".rstrip() for worker in workers.values())
-            progress.advance(len(outcomes), len(configs), busy)
+            progress.advance(len(outcomes), len(tasks), busy)
     finally:
         for worker in workers.values():
             worker.process.kill()
@@ -100,20 +144,31 @@ def _run_waiting(
     progress.stage("runs", f"{failed} failed" if failed else "done")
 
 
+def _is_ready(task: LocalTask, outcomes: Mapping[int, Outcome]) -> bool:
+    return all(
+        index in outcomes for index in (*task.after, *([] if task.follows is None else [task.follows]))
+    )
+
+
+def _hold_back(tasks: Sequence[LocalTask], waiting: list[int], outcomes: dict[int, Outcome]) -> None:
+    """Give up tasks that follow one which did not succeed; a task stands after the one it follows."""
+    for index in list(waiting):
+        follows = tasks[index].follows
+        if follows in outcomes and outcomes[follows].state in ("failed", "held back"):
+            waiting.remove(index)
+            outcomes[index] = Outcome(tasks[index], "held back", outcomes[follows].error)
+
+
 def _tell(progress: Progress, outcome: Outcome) -> None:
     cause = f": {outcome.error.splitlines()[0]}" if outcome.error else ""
-    progress.stage(_label(outcome.config), f"{outcome.state} in {outcome.seconds:.0f} s{cause}")
-
-
-def _label(config: RunConfig) -> str:
-    return f"{config.reward_model.name} seed {config.seed}"
+    progress.stage(outcome.task.label, f"{outcome.state} in {outcome.seconds:.0f} s{cause}")
 
 
 @dataclass
 class _Worker:
-    """A run under way, seen from the process that started it."""
+    """A task under way, seen from the process that started it."""
 
-    config: RunConfig
+    task: LocalTask
     process: Any
     messages: Connection
     began: float = field(default_factory=time.monotonic)
@@ -122,18 +177,16 @@ class _Worker:
     ended: bool = False
 
     @classmethod
-    def start(cls, context: Any, config: RunConfig, execute: str) -> "_Worker":
+    def start(cls, context: Any, task: LocalTask, execute: str) -> "_Worker":
         ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(
-            target=_work, args=(config, run_path(config), execute, theirs), daemon=False
-        )
+        process = context.Process(target=_work, args=(task, execute, theirs), daemon=False)
         process.start()
         theirs.close()
-        return cls(config, process, ours)
+        return cls(task, process, ours)
 
     @property
     def label(self) -> str:
-        return _label(self.config)
+        return self.task.label
 
     @property
     def open_ends(self) -> list[Connection]:
@@ -153,17 +206,17 @@ class _Worker:
 
     def outcome(self) -> Outcome:
         """How the run ended, recorded in its status if it failed."""
-        path, seconds = run_path(self.config), time.monotonic() - self.began
+        seconds = time.monotonic() - self.began
         self.listen()
         error = self.error or _cause_of_death(self.process.exitcode)
         self.messages.close()
         if error is None:
-            return Outcome(self.config, path, "done", None, seconds)
+            return Outcome(self.task, "done", None, seconds)
         with suppress(RlhfEvalError):  # another process may be working on it: then the status is not ours
-            directory = RunDirectory.open(path, self.config)
+            directory = RunDirectory.open(self.task.path, self.task.config)
             with directory.locked():
                 directory.fail(error)
-        return Outcome(self.config, path, "failed", error, seconds)
+        return Outcome(self.task, "failed", error, seconds)
 
 
 def _cause_of_death(exitcode: int) -> str | None:
@@ -193,18 +246,18 @@ class _Messenger:
         self.messages.send(("doing", text))
 
 
-def _work(config: RunConfig, path: Path, execute: str, messages: Connection) -> None:
-    """The life of a run's process."""
-    become_child(path / "logs" / "output.log")
+def _work(task: LocalTask, execute: str, messages: Connection) -> None:
+    """The life of a task's process."""
+    become_child(task.path / "logs" / "output.log")
     try:
-        _attribute(execute)(config, path, _Messenger(messages))
+        _attribute(execute)(task.config, task.path, _Messenger(messages), task.stages)
     except RlhfEvalError as error:
         traceback.print_exc()
         messages.send(("failed", str(error)))
     except Exception as error:
         traceback.print_exc()
         messages.send(
-            ("failed", f"{type(error).__name__}: {error}\n  The traceback is in {path}/logs/output.log.")
+            ("failed", f"{type(error).__name__}: {error}\n  The traceback is in {task.path}/logs/output.log.")
         )
 
 

@@ -77,7 +77,9 @@ def launch(
             announce(f"on machine {rank}: {shlex.join([*command, str(rank)])}")
         command.append("0")
     with deferred() as stop:
-        if code := _wait(command, folder, metrics, log, config, advance, stop):
+        code = _wait(command, folder, metrics, log, config, advance, stop)
+        # SLURM's SIGTERM may reach all processes at once: then those of the training ended by it.
+        if code and not stop():
             raise _failure(folder, log, code)
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from rlhf_eval.config.compose import (
     compose,
+    compose_cluster,
     conf_folder,
     freeze,
     groups,
@@ -21,7 +22,7 @@ from rlhf_eval.errors import ConfigError
 from rlhf_eval.rewards.kinds import check_kinds
 
 LAB = ["experiment=lab", "reward_model=lab_clean"]
-CHOICES = [(group, choice) for group, choices in groups().items() for choice in choices]
+CHOICES = [(group, choice) for group, choices in groups().items() for choice in choices if group != "cluster"]
 
 
 SCALED = ["offset=-3.5", "scale=7"]
@@ -67,6 +68,39 @@ def test_every_choice_composes(group: str, choice: str) -> None:
     check_kinds(config)
     missing = [item.value for item in inputs(config) if item.state == "missing"]
     assert missing == (["private.jsonl"] if choice == "private" else [])  # which only the user has
+
+
+@pytest.mark.parametrize("choice", groups()["cluster"])
+def test_every_cluster_composes(choice: str) -> None:
+    cluster = compose_cluster([f"cluster={choice}", "cluster.jobs.train.partition=h100"])
+    assert cluster.jobs["train"].partition == "h100"
+    assert set(cluster.jobs) >= {"shared", "train", "generate", "judge"}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("cluster=slrum", "Did you mean 'slurm'"),
+        ("cluster.throtle=3", "Did you mean 'throttle'"),
+        ("cluster.jobs.train.gpus=-1", r"cluster\.jobs\.train\.gpus: -1 does not fit"),
+        ("cluster.jobs.trian.gpus=1", r"cluster\.jobs\.trian"),
+    ],
+)
+def test_a_mistake_in_the_cluster_is_named(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        compose_cluster([override])
+
+
+def test_a_configuration_edited_after_freezing_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    text = freeze(compose(LAB))
+    for edited in (text.replace("seed: 0", "seed: 1"), text.replace("threads: 1", "threads: 2"), text + "\n"):
+        assert edited != text
+        file.write_text(edited)
+        with pytest.raises(ConfigError, match="edited after it was frozen"):
+            load(file)
+    file.write_text(re.sub("# sha256.*\n", "", text.replace("seed: 0", "seed: 1")))  # one's own again
+    assert load(file).seed == 1
 
 
 @pytest.mark.parametrize("file", sorted(conf_folder().rglob("*.yaml")), ids=lambda file: file.stem)

@@ -12,7 +12,9 @@ from rlhf_eval.sweep.grid import points
 
 
 def test_runs_differ_in_reward_model_and_seed_only() -> None:
-    runs = points(["experiment=lab", "algorithm.steps=7"], REWARD_MODELS, range(2))
+    runs = points(
+        ["experiment=lab", "algorithm.steps=7", f"reward_model={','.join(REWARD_MODELS)}", "seed=0,1"]
+    )
     assert len({run_name(run) for run in runs}) == 2 * len(REWARD_MODELS)
     assert [run.seed for run in runs] == [0] * 9 + [1] * 9
     first = runs[0]
@@ -23,7 +25,15 @@ def test_runs_differ_in_reward_model_and_seed_only() -> None:
 
 def test_every_reward_model_gets_the_same_grid() -> None:
     grid = "grid={algorithm.kl_coefficient:[0,0.5],algorithm.loss_type:[grpo,dr_grpo]}"
-    runs = points(["experiment=lab", grid, "algorithm.kl_coefficient=9"], ["lab_clean", "random"], [3, 4])
+    runs = points(
+        [
+            "experiment=lab",
+            grid,
+            "algorithm.kl_coefficient=9",
+            "reward_model=lab_clean,random",
+            "seed=range(3,5)",
+        ]
+    )
     assert len({run_name(run) for run in runs}) == len(runs) == 2 * 4 * 2
     found = [(run.seed, run.reward_model.name, *(value for _, value in grid_point(run))) for run in runs]
     assert found == [
@@ -37,7 +47,12 @@ def test_every_reward_model_gets_the_same_grid() -> None:
 
 def test_the_untrained_policy_has_one_run_a_seed() -> None:
     runs = points(
-        ["experiment=lab", "grid={algorithm.kl_coefficient:[0,0.5]}"], ["untrained", "random"], [0, 1]
+        [
+            "experiment=lab",
+            "grid={algorithm.kl_coefficient:[0,0.5]}",
+            "reward_model=untrained,random",
+            "seed=0,1",
+        ]
     )
     names = [run.reward_model.name for run in runs]
     assert (names.count("untrained"), names.count("random")) == (2, 4)
@@ -53,9 +68,9 @@ def test_the_untrained_policy_has_one_run_a_seed() -> None:
 )
 def test_a_value_that_cannot_be_fails_the_grid(grid: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        points(["experiment=lab", f"grid={grid}"], ["lab_clean"], [0])
+        points(["experiment=lab", f"grid={grid}", "reward_model=lab_clean"])
 
 
 def test_one_wrong_name_fails_the_grid() -> None:
     with pytest.raises(ConfigError, match="lab_claen"):
-        points(["experiment=lab"], ["lab_clean", "lab_claen"], [0])
+        points(["experiment=lab", "reward_model=lab_clean,lab_claen"])

@@ -22,7 +22,7 @@ from pathlib import Path
 from rlhf_eval.errors import JudgeError
 from rlhf_eval.runs.directory import RunDirectory
 
-def execute(config, path, progress):
+def execute(config, path, progress, stages):
     directory = RunDirectory.open(path, config)
     with directory.locked():
         directory.begin_attempt()
@@ -62,7 +62,7 @@ def test_failures_are_recorded_and_the_others_go_on(tmp_path: Path, fake_stages:
     runs = configs(tmp_path / "runs", [0, 1, 2, 3, 4])
     outcomes = run_all(runs, 2, SilentProgress(), **fake_stages)
     assert [outcome.state for outcome in outcomes] == ["done", "failed", "failed", "failed", "done"]
-    assert [outcome.config.seed for outcome in outcomes] == [0, 1, 2, 3, 4]
+    assert [outcome.task.config.seed for outcome in outcomes] == [0, 1, 2, 3, 4]
     statuses = [read_json(outcome.path / "status.json") for outcome in outcomes]
     assert [status["state"] for status in statuses] == [outcome.state for outcome in outcomes]
     assert "http://127.0.0.1:9/v1" in statuses[1]["error"]

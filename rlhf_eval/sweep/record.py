@@ -1,0 +1,79 @@
+"""What was submitted for an experiment, in `<experiment>/sweeps/`:
+
+lock                held while a sweep is submitted
+0001/command.txt    the command and when it was given
+     cluster.yaml   the cluster's settings, resolved
+     <job>.sbatch   a job's script;  <job>.runs: its run directories, one a task
+     jobs.jsonl     a line for each job that SLURM took
+     logs/          what the tasks print, <job>-<task>.log
+"""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlhf_eval.files import append_jsonl, read_jsonl
+from rlhf_eval.sweep.graph import Job
+from rlhf_eval.sweep.slurm import TaskId
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task that SLURM took: one job of one run.
+
+    Attributes:
+        id: of the array, and number in it.
+        job: the job's name in its sweep; kind and stages are the job's.
+        log: what it prints.
+    """
+
+    id: TaskId
+    job: str
+    kind: str
+    run: str
+    log: Path
+
+
+def sweeps_folder(experiment: Path) -> Path:
+    """Where an experiment's sweeps are recorded."""
+    return experiment / "sweeps"
+
+
+def new_folder(experiment: Path) -> Path:
+    """Make the folder of a new sweep: the next number."""
+    folder = sweeps_folder(experiment)
+    number = 1 + max((int(old.name) for old in folder.glob("[0-9]*")), default=0)
+    new = folder / f"{number:04d}"
+    new.mkdir(parents=True)
+    return new
+
+
+@contextmanager
+def submitting(experiment: Path) -> Iterator[None]:
+    """Hold the experiment while a sweep is planned and submitted; a second one waits."""
+    folder = sweeps_folder(experiment)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def keep(folder: Path, job: Job, job_id: int) -> None:
+    """Write down that SLURM took a job."""
+    runs = [point.path.name for point in job.points]
+    row = {"name": job.name, "kind": job.kind, "job_id": job_id, "stages": list(job.stages), "runs": runs}
+    append_jsonl(folder / "jobs.jsonl", row)
+
+
+def tasks_of(experiment: Path) -> dict[str, list[Task]]:
+    """Everything that was submitted, by run, in the order of submission."""
+    found: dict[str, list[Task]] = {}
+    for file in sorted(sweeps_folder(experiment).glob("[0-9]*/jobs.jsonl")):
+        for row in read_jsonl(file):
+            for number, run in enumerate(row["runs"]):
+                log = file.parent / "logs" / f"{row['name']}-{number}.log"
+                task = Task((row["job_id"], number), row["name"], row["kind"], run, log)
+                found.setdefault(run, []).append(task)
+    return found

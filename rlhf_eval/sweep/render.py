@@ -1,0 +1,104 @@
+"""Writing a job's script from the templates in `launch/`."""
+
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from rlhf_eval.config.cluster_schema import ClusterConfig, Resources
+from rlhf_eval.files import write_text
+from rlhf_eval.sweep.graph import Job
+
+
+def launch_folder() -> Path:
+    """The templates: top-level `launch/` in a checkout, `rlhf_eval/launch/` in an installed wheel."""
+    package = Path(__file__).parents[1]
+    beside = package.parent / "launch"
+    return beside if (beside / "tasks.sbatch.j2").exists() else package / "launch"
+
+
+def render(job: Job, cluster: ClusterConfig, folder: Path) -> Path:
+    """Write `<job>.sbatch` and `<job>.runs`, its tasks' run directories, one a line.
+
+    Args:
+        folder: of the sweep, below the experiment's.
+
+    Returns:
+        The script.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(launch_folder()),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["quote"] = lambda value: shlex.quote(str(value))
+    script, runs_file = folder / f"{job.name}.sbatch", folder / f"{job.name}.runs"
+    write_text(runs_file, "".join(f"{point.path}\n" for point in job.points))
+    (folder / "logs").mkdir(exist_ok=True)
+    container = _container_options(cluster)
+    text = environment.get_template("tasks.sbatch.j2").render(
+        job=job,
+        cluster=cluster,
+        script=script,
+        runs_file=runs_file,
+        experiment=folder.parents[1],
+        workdir=Path.cwd(),
+        log=Path.cwd() / folder / "logs" / f"{job.name}-%a.log",
+        options=list(_options(job.resources, cluster.gres)),
+        python=shlex.quote(cluster.python or sys.executable),
+        launcher=_launcher(cluster),
+        container=f" {container}" if container else "",
+        srun_options=container,
+    )
+    write_text(script, text)
+    return script
+
+
+def _options(resources: Resources, gres: str) -> Iterator[str]:
+    """What a task asks for, as options of sbatch."""
+    yield f"--nodes={resources.nodes or 1}"
+    yield "--ntasks-per-node=1"
+    if resources.gpus:
+        yield f"--gres={gres}:{resources.gpus}"
+    named = {
+        "cpus-per-task": resources.cpus,
+        "mem": resources.memory,
+        "time": resources.time,
+        "partition": resources.partition,
+        "account": resources.account,
+        "qos": resources.qos,
+        "constraint": resources.constraint,
+    }
+    yield from (f"--{name}={shlex.quote(str(value))}" for name, value in named.items() if value is not None)
+    yield from resources.options
+
+
+def _launcher(cluster: ClusterConfig) -> str:
+    """What stands before the run's command to have it executed in the cluster's image."""
+    if cluster.container is None:
+        return ""
+    if cluster.container.runtime == "pyxis":
+        return f"srun --nodes=1 --ntasks=1 --mpi=none {_container_options(cluster)} \\\n    "
+    mounts = "".join(f" --bind={shlex.quote(mount)}" for mount in cluster.container.mounts)
+    image = shlex.quote(cluster.container.image)
+    return f'apptainer exec --nv --bind="$PWD" --pwd="$PWD"{mounts} {image} \\\n    '
+
+
+def _container_options(cluster: ClusterConfig) -> str:
+    """Options of srun for the image; empty unless pyxis starts it."""
+    container = cluster.container
+    if container is None or container.runtime != "pyxis":
+        return ""
+    workdir = str(Path.cwd())
+    mounts = ",".join((f"{workdir}:{workdir}", *container.mounts))
+    return shlex.join(
+        [
+            f"--container-image={container.image}",
+            f"--container-mounts={mounts}",
+            f"--container-workdir={workdir}",
+        ]
+    )

@@ -1,0 +1,183 @@
+"""From the runs that are asked for to jobs in the queue: plan, freeze, render, submit."""
+
+import shlex
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rlhf_eval.config.cluster_schema import ClusterConfig
+from rlhf_eval.config.compose import dump, load, run_path
+from rlhf_eval.config.inputs import require_inputs
+from rlhf_eval.config.plain import plain
+from rlhf_eval.config.schema import RunConfig
+from rlhf_eval.errors import ConfigError
+from rlhf_eval.files import write_text
+from rlhf_eval.progress import Progress
+from rlhf_eval.runs.directory import PENDING, RunDirectory, run_directories
+from rlhf_eval.runs.protocol import hold
+from rlhf_eval.runs.provenance import CREDENTIALS
+from rlhf_eval.runs.stages import STAGES, open_stages
+from rlhf_eval.sweep import slurm
+from rlhf_eval.sweep.graph import Job, Point, graph
+from rlhf_eval.sweep.local import LocalTask, Outcome, run_tasks
+from rlhf_eval.sweep.record import keep, new_folder, submitting, tasks_of
+from rlhf_eval.sweep.render import render
+
+ALL = tuple(name for name, _ in STAGES)
+Runs = Mapping[Path, RunConfig]
+"""Configurations by run directory, all in one experiment's folder."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep is to do.
+
+    Attributes:
+        points: runs with something open that nobody works on.
+        finished: runs that have nothing open.
+        busy: runs that a job or a process works on, or that wait in the queue.
+    """
+
+    points: tuple[Point, ...]
+    finished: tuple[Path, ...]
+    busy: tuple[Path, ...]
+
+
+def plan(runs: Runs, active: Collection[str]) -> Plan:
+    """Look at every run's directory.
+
+    Args:
+        active: names of runs with a task in the queue.
+
+    Raises:
+        ConfigError: an input is missing.
+    """
+    points, finished, busy = [], [], []
+    for path, config in runs.items():
+        directory = RunDirectory(path)
+        if path.name in active or directory.is_working():
+            busy.append(path)
+        elif not directory.config_file.exists():
+            require_inputs(config)
+            points.append(Point(config, path, ALL))
+        elif left := open_stages(config, path):
+            points.append(Point(config, path, tuple(left)))
+        elif directory.status()["state"] == "done":
+            finished.append(path)
+        else:  # it was killed between its last stage and saying so
+            points.append(Point(config, path, ALL[-1:]))
+    return Plan(tuple(points), tuple(finished), tuple(busy))
+
+
+def new(configs: Sequence[RunConfig]) -> Runs:
+    """Runs where their configurations place them.
+
+    Raises:
+        ConfigError: they belong to several experiments.
+    """
+    runs = {run_path(config): config for config in configs}
+    experiments = list(dict.fromkeys(path.parent for path in runs))
+    if len(experiments) > 1:
+        raise ConfigError(
+            f"A sweep belongs to one experiment, not to {', '.join(map(str, experiments))}.",
+            "Give a command for each.",
+        )
+    return runs
+
+
+def existing(experiment: Path) -> Runs:
+    """An experiment's runs with their frozen configurations.
+
+    Raises:
+        ConfigError: one was edited or is damaged, or there is none.
+        DataError: there is no such folder.
+    """
+    runs = {directory.path: load(directory.config_file) for directory in run_directories(experiment)}
+    if not runs:
+        raise ConfigError(f"{experiment} holds no runs.", "Start some with `rlhf-eval sweep`.")
+    return runs
+
+
+def active_runs(experiment: Path) -> set[str]:
+    """Names of the runs that have a task in SLURM's queue."""
+    tasks = tasks_of(experiment)
+    jobs = sorted({task.id[0] for group in tasks.values() for task in group})
+    states = slurm.queue(jobs)
+    active = {number for number, state in states.items() if state.active}
+    return {run for run, group in tasks.items() if any(task.id in active for task in group)}
+
+
+def freeze(points: Sequence[Point]) -> None:
+    """Make the directory of every run, with its configuration as it is now.
+
+    Raises:
+        ConfigError: a run would not keep to the experiment's protocol, or its directory is another run's.
+    """
+    for point in points:
+        hold(point.path.parent, point.config)
+        directory = RunDirectory.open(point.path, point.config)
+        if directory.status() != PENDING:  # what ended it last time is no longer how it stands
+            with directory.locked():
+                directory.update_status(state="pending", stage=point.open[0], step=0, steps=0, error=None)
+
+
+def submit(runs: Runs, cluster: ClusterConfig) -> tuple[Plan, Path | None]:
+    """Freeze what is missing of runs and give it to SLURM.
+
+    Returns:
+        What was planned, and the sweep's folder; None where nothing is missing.
+
+    Raises:
+        ConfigError: there is no SLURM, or a run cannot be.
+        SlurmError: sbatch refused a job; those before it are taken back.
+    """
+    slurm.require_slurm()
+    experiment = next(iter(runs)).parent
+    with submitting(experiment):
+        planned = plan(runs, active_runs(experiment))
+        if not planned.points:
+            return planned, None
+        freeze(planned.points)
+        folder = new_folder(experiment)
+        command = CREDENTIALS.sub("://", shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
+        write_text(folder / "command.txt", f"{command}\n{datetime.now(UTC).isoformat(timespec='seconds')}\n")
+        write_text(folder / "cluster.yaml", dump(plain(cluster)))
+        jobs = graph(planned.points, cluster, slurm.largest_array())
+        scripts = {job.name: render(job, cluster, folder) for job in jobs}
+        ids: dict[str, int] = {}
+        try:
+            for job in jobs:
+                ids[job.name] = slurm.submit(scripts[job.name], _dependencies(job, ids))
+                keep(folder, job, ids[job.name])
+        except BaseException:
+            with suppress(slurm.SlurmError):
+                slurm.cancel([str(number) for number in ids.values()])
+            raise
+    return planned, folder
+
+
+def execute_here(
+    runs: Runs, cluster: ClusterConfig, processes: int, progress: Progress
+) -> tuple[Plan, list[Outcome]]:
+    """Do what is missing of runs on this machine: the same jobs, `processes` tasks at a time."""
+    experiment = next(iter(runs)).parent
+    with submitting(experiment):
+        planned = plan(runs, ())
+        freeze(planned.points)
+    tasks: list[LocalTask] = []
+    numbers: dict[str, list[int]] = {}
+    for job in graph(planned.points, cluster, max(1, len(planned.points))):
+        after = tuple(number for name in job.after for number in numbers[name])
+        numbers[job.name] = list(range(len(tasks), len(tasks) + len(job.points)))
+        for index, point in enumerate(job.points):
+            follows = numbers[job.follows][index] if job.follows else None
+            tasks.append(LocalTask(point.config, point.path, job.stages, follows, after))
+    return planned, run_tasks(tasks, processes, progress)
+
+
+def _dependencies(job: Job, ids: dict[str, int]) -> list[str]:
+    follows = [f"aftercorr:{ids[job.follows]}"] if job.follows else []
+    return [*follows, *(f"afterany:{ids[name]}" for name in job.after)]
