@@ -5,6 +5,7 @@ Lines segments are appended to by one writer each; a line torn by a kill is drop
 mended by the next append.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -21,10 +22,9 @@ from rlhf_eval.errors import DataError
 @contextmanager
 def _replacing(path: Path) -> Iterator[TextIO]:
     """A text file that takes `path`'s place when the block ends, and vanishes if it fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as stream:
+        with _on_the_disk(path), temporary.open("w", encoding="utf-8", newline="\n") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
@@ -32,6 +32,21 @@ def _replacing(path: Path) -> Iterator[TextIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def _on_the_disk(path: Path) -> Iterator[None]:
+    """Make the folder of a file that is written in the block; DataError if there is no room for it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DataError(
+            f"{path} could not be written: {error.strerror}.",
+            "Make room or have the quota raised, and give the same command again: it continues.",
+        ) from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -57,8 +72,7 @@ def append_jsonl(path: Path, *rows: dict[str, Any]) -> None:
 
     A last line that a killed writer left without its end is completed if it is whole JSON, else cut.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b") as stream:
+    with _on_the_disk(path), path.open("a+b") as stream:
         _mend_tail(stream)
         stream.write("".join(map(_line, rows)).encode("utf-8"))
         stream.flush()

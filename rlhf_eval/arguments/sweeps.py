@@ -51,6 +51,14 @@ def takes_frozen(run: argparse.ArgumentParser) -> None:
         help=f"only these, of {','.join(STAGES)}; what they need must be done",
     )
     run.add_argument(
+        "--address",
+        type=_address,
+        action="append",
+        default=[],
+        metavar="FIELD=FILE",
+        help="of --frozen: take a field such as judge.base_url from a file, waiting until it is there",
+    )
+    run.add_argument(
         "--max-attempts",
         type=at_least(1),
         metavar="N",
@@ -100,6 +108,13 @@ def logs(command: Any) -> None:
     )
     logs.add_argument("run", type=Path, metavar="RUN_DIRECTORY")
     logs.add_argument("-f", "--follow", action="store_true", help="go on until the run has ended")
+
+
+def _address(text: str) -> tuple[str, Path]:
+    field, mark, file = text.partition("=")
+    if not mark:
+        raise argparse.ArgumentTypeError(f"'{text}' is not FIELD=FILE")
+    return field, Path(file)
 
 
 def _stages(text: str) -> tuple[str, ...]:

@@ -45,6 +45,11 @@ def run(options: Namespace) -> int:
     if options.multirun:
         from rlhf_eval.sweep.multirun import multirun
 
+        if options.run_dir or options.frozen or options.stages:
+            raise ConfigError(
+                "-m takes overrides alone, without --run-dir, --frozen and --stages.",
+                "Leave these out: every point has its own run directory.",
+            )
         return multirun(options.overrides, options.experiment)
     if options.frozen:
         return _run_frozen(options)
@@ -73,7 +78,9 @@ def _run_frozen(options: Namespace) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", str(frozen(path).threads))
     listen()
     with progress_for_terminal() as progress:
-        execute_frozen(path, options.stages, options.overrides, options.max_attempts, progress)
+        execute_frozen(
+            path, options.stages, options.overrides, dict(options.address), options.max_attempts, progress
+        )
     return _tell_scores(path)
 
 

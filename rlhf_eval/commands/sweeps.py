@@ -58,7 +58,7 @@ def status(options: Namespace) -> int:
 
 def cancel(options: Namespace) -> int:
     from rlhf_eval.sweep import slurm
-    from rlhf_eval.sweep.record import tasks_of
+    from rlhf_eval.sweep.record import servers_of, tasks_of
 
     slurm.require_slurm()
     experiment: Path = options.experiment_folder
@@ -77,7 +77,8 @@ def cancel(options: Namespace) -> int:
         for task in tasks[run]
         if task.id in states and states[task.id].active
     ]
-    slurm.cancel(wanted)
+    servers = [] if options.runs else servers_of(experiment)
+    slurm.cancel([*wanted, *map(str, servers)])
     print(f"cancelled {len(wanted)} tasks; `rlhf-eval sweep --resume {experiment}` submits what is missing")
     return 0
 
@@ -163,8 +164,12 @@ def _dry_run(runs: Any, cluster: Any, as_json: bool) -> int:
 
 def _tell_submitted(planned: Any, folder: Path | None, as_json: bool) -> int:
     from rlhf_eval.files import read_jsonl
+    from rlhf_eval.sweep import slurm
+    from rlhf_eval.sweep.status import hopeless
 
     jobs = read_jsonl(folder / "jobs.jsonl") if folder else []
+    for note in hopeless(slurm.queue([job["job_id"] for job in jobs]).values()):
+        print(f"note: {note}", file=sys.stderr)
     if as_json:
         return print_json(
             {
@@ -178,7 +183,8 @@ def _tell_submitted(planned: Any, folder: Path | None, as_json: bool) -> int:
             }
         )
     for job in jobs:
-        print(f"{job['name']}: job {job['job_id']}, {len(job['runs'])} tasks ({', '.join(job['stages'])})")
+        tasks = f", {len(job['runs'])} tasks ({', '.join(job['stages'])})" if job["runs"] else ""
+        print(f"{job['name']}: job {job['job_id']}{tasks}")
     print(f"{_planned(planned, 'submitted')}{f'; scripts and logs in {folder}' if folder else ''}")
     return 0
 

@@ -101,11 +101,6 @@ def _check_rollouts(config: RunConfig) -> None:
     algorithm = config.algorithm
     assert not isinstance(algorithm, BestOfNConfig)
     engine = algorithm.rollout.engine
-    if engine == "vllm_server" and not algorithm.rollout.server_url:
-        raise ConfigError(
-            "algorithm.rollout.server_url is missing.",
-            "Start `trl vllm-serve --model <policy>` and give its address, such as http://node7:8000.",
-        )
     if algorithm.lora and engine != "transformers" and config.policy.train_dtype != "float32":
         # TRL merges the adapter into the weights and out again for every transfer to vLLM; in a 16-bit format
         # the base drifts (FIELD_NOTES: half of its mean magnitude in 200 transfers).

@@ -67,8 +67,19 @@ def compose(overrides: Sequence[str], conf: Path | None = None) -> RunConfig:
     Raises:
         ConfigError: an unknown name, a wrong type, a missing value or a malformed override.
     """
-    value = _composed("config", overrides, RunConfig, conf)
-    return check(_validated(value, RUN_CONFIG, RunConfig, "the configuration"))
+    return from_plain(_composed("config", overrides, RunConfig, conf), "the configuration")
+
+
+def from_plain(value: Any, origin: str) -> RunConfig:
+    """The checked configuration of plain values, such as those that Hydra composed.
+
+    Args:
+        origin: what a message calls the place where a mistake is to be mended.
+
+    Raises:
+        ConfigError: the values do not fit the schema, or each other.
+    """
+    return check(_validated(value, RUN_CONFIG, RunConfig, origin))
 
 
 def compose_cluster(overrides: Sequence[str], conf: Path | None = None) -> ClusterConfig:
@@ -129,7 +140,7 @@ def load(path: Path) -> RunConfig:
             f"{path} was edited after it was frozen: it no longer says what its run was started with.",
             "Restore the file; to change a value, give the command that makes the run with the new one.",
         )
-    return check(_validated(value, RUN_CONFIG, RunConfig, str(path)))
+    return from_plain(value, str(path))
 
 
 def changed(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
@@ -146,7 +157,7 @@ def changed(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
         for part in path:
             place = place[part]
         place[name] = override.value()
-    return check(_validated(value, RUN_CONFIG, RunConfig, "the configuration"))
+    return from_plain(value, "the configuration")
 
 
 def hash8(config: RunConfig) -> str:

@@ -116,4 +116,4 @@ def _gpu_hours(job: Job) -> float | None:
     if not job.gpus:
         return 0.0
     limit = hours(job.resources.time) if job.resources.time else float("inf")
-    return None if limit == float("inf") else len(job.points) * job.gpus * limit
+    return None if limit == float("inf") else max(1, len(job.points)) * job.gpus * limit

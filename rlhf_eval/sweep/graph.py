@@ -3,20 +3,21 @@
     shared      benchmarks of each reward model, once for all of its runs
     train       benchmarks (from what `shared` left) and training
     generate    answers of the trained policy
-    judge       judging and scoring
+    judge       judging and scoring, with one server of the judge for all where it needs one
 
 A job is an array with one task a run. Runs that ask for the same resources form a lane: arrays of the same
 runs in the same order, of which every task waits for its counterpart in the array before. So a run whose
 training fails holds back its own answers and nothing else.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from rlhf_eval.config.cluster_schema import ClusterConfig, JobKind, Resources
 from rlhf_eval.config.plain import fingerprint
-from rlhf_eval.config.schema import RunConfig
+from rlhf_eval.config.schema import JudgeConfig, RunConfig
 from rlhf_eval.files import sha256_json
 from rlhf_eval.runs.stages import UNTRAINED
 
@@ -45,7 +46,10 @@ class Job:
         points: the run of each task.
         follows: name of the job whose task of the same number must have succeeded before.
         after: names of jobs that must have ended before, however they ended.
+        with_first: names of jobs of which one must have begun.
         rollout_server: whether the last node of each task is for vLLM's server of rollouts.
+        judge: whom a job of kind `judge_server` serves; it has no points.
+        asks: names of the servers that the tasks ask, by the field that takes the address.
     """
 
     name: str
@@ -55,7 +59,10 @@ class Job:
     resources: Resources
     follows: str | None = None
     after: tuple[str, ...] = ()
+    with_first: tuple[str, ...] = ()
     rollout_server: bool = False
+    judge: JudgeConfig | None = None
+    asks: tuple[tuple[str, str], ...] = ()
 
     @property
     def gpus(self) -> int:
@@ -71,12 +78,11 @@ def graph(points: Sequence[Point], cluster: ClusterConfig, largest: int) -> list
     """
     jobs = list(_shared(points, cluster, largest))
     shared = tuple(job.name for job in jobs)
-    lanes: dict[tuple[Resources | str, ...], list[Point]] = {}
+    servers = {judge: f"judge_server-{n}" for n, judge in enumerate(_judges(points, cluster), start=1)}
+    lanes: dict[str, list[Point]] = {}
     for point in points:
         if point.open:
-            steps = _steps(point)
-            asked = [resources(point.config, kind, cluster) for kind, _ in steps]
-            lanes.setdefault((*(kind for kind, _ in steps), *asked), []).append(point)
+            lanes.setdefault(repr(_lane(point, cluster)), []).append(point)
     parts = (
         lane[start : start + largest] for lane in lanes.values() for start in range(0, len(lane), largest)
     )
@@ -92,9 +98,24 @@ def graph(points: Sequence[Point], cluster: ClusterConfig, largest: int) -> list
                 follows=before,
                 after=() if before else shared,
                 rollout_server=kind == "train" and needs_rollout_server(part[0].config),
+                asks=_asks(part[0].config, servers, cluster) if kind == "judge" else (),
             )
             jobs.append(job)
             before = job.name
+    for judge, name in servers.items():
+        asking = [job for job in jobs if name in dict(job.asks).values()]
+        jobs.append(
+            Job(
+                name,
+                "judge_server",
+                (),
+                (),
+                cluster.jobs["judge_server"],
+                # Not before answers are under way: it would stand idle through all of the training.
+                with_first=tuple(job.follows for job in asking if job.follows),
+                judge=judge,
+            )
+        )
     return jobs
 
 
@@ -142,6 +163,35 @@ def _steps(point: Point) -> list[tuple[JobKind, tuple[str, ...]]]:
         steps = [("train", ("benchmark", "train")), ("generate", ("generate",))]
     steps.append(("judge", ("judge", "score")))
     return [(kind, stages) for kind, stages in steps if set(stages) & set(point.open)]
+
+
+def _lane(point: Point, cluster: ClusterConfig) -> tuple[Any, ...]:
+    """What runs of one lane have in common."""
+    config, steps = point.config, _steps(point)
+    asked = [resources(config, kind, cluster) for kind, _ in steps]
+    return steps, asked, needs_rollout_server(config), [judge for _, judge in _served(config, cluster)]
+
+
+def _served(config: RunConfig, cluster: ClusterConfig) -> list[tuple[str, JudgeConfig]]:
+    """The judges of a run that the sweep serves to all of its runs, by the field of their address."""
+    fields = {f"second_judges.{name}": judge for name, judge in config.second_judges.items()}
+    return [
+        (f"{field}.base_url", judge)
+        for field, judge in ({"judge": config.judge} | fields).items()
+        if judge.serve and judge.base_url is None and "judge_server" in cluster.jobs
+    ]
+
+
+def _judges(points: Sequence[Point], cluster: ClusterConfig) -> list[JudgeConfig]:
+    """Every judge that is to be served, once."""
+    open_points = [point for point in points if {"judge", "score"} & set(point.open)]
+    return list(dict.fromkeys(judge for point in open_points for _, judge in _served(point.config, cluster)))
+
+
+def _asks(
+    config: RunConfig, servers: Mapping[JudgeConfig, str], cluster: ClusterConfig
+) -> tuple[tuple[str, str], ...]:
+    return tuple((field, servers[judge]) for field, judge in _served(config, cluster))
 
 
 def _shared(points: Sequence[Point], cluster: ClusterConfig, largest: int) -> Iterator[Job]:

@@ -14,18 +14,17 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from rlhf_eval.config.checks import check, check_names
-from rlhf_eval.config.compose import RUN_CONFIG, _validated, compose, conf_folder, groups, run_path
+from rlhf_eval.config.checks import check_names
+from rlhf_eval.config.compose import compose, conf_folder, from_plain, groups, run_path
 from rlhf_eval.config.grid import grid_point
 from rlhf_eval.config.inputs import require_inputs
 from rlhf_eval.config.overrides import checked_overrides, parse_override, values
@@ -37,6 +36,7 @@ from rlhf_eval.rewards.kinds import check_kinds
 from rlhf_eval.runs.directory import RunDirectory
 from rlhf_eval.runs.protocol import hold
 from rlhf_eval.runs.stages import execute
+from rlhf_eval.sweep.requeue import Requeue
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -45,12 +45,6 @@ SUBMITIT = ("submitit_slurm", "submitit_local")
 
 TIME_LIMITS_PER_RUN = 10
 """How often a job of SLURM that reaches its time limit is requeued; submitit's own default is never."""
-
-REQUEUE = signal.SIGUSR2
-"""What submitit has a scheduler send before it takes a job's machine away."""
-
-SECONDS_TO_BE_KILLED = 600
-"""How long a job that got SIGTERM and nothing else waits for SLURM to end it."""
 
 
 def multirun(overrides: list[str], experiment: str | None = None) -> int:
@@ -146,8 +140,7 @@ class RunTask:
         from omegaconf import OmegaConf
 
         value = OmegaConf.to_container(composed, resolve=True)
-        config = check(_validated(value, RUN_CONFIG, RunConfig, "the configuration"))
-        config = _checked(config, self.experiment)
+        config = _checked(from_plain(value, "the configuration"), self.experiment)
         path = run_path(config)
         if str(path) not in self.submitted:
             raise ConfigError(
@@ -159,56 +152,6 @@ class RunTask:
         print(f"run directory: {path}", flush=True)
         os.environ.setdefault("OMP_NUM_THREADS", str(config.threads))
         execute(config, path, PlainProgress())
-
-
-@dataclass(frozen=True)
-class Requeue:
-    """Submitit's handler of the signal that announces a preemption or the time limit.
-
-    Submitit requeues the job at once, from within whatever is being computed. Here the signal interrupts the
-    run as SIGTERM does, and the job is requeued when everything is saved.
-    """
-
-    handler: Callable[[int, Any], Any]
-    asked: threading.Event = field(default_factory=threading.Event)
-
-    @classmethod
-    def take_over(cls) -> "Requeue | None":
-        """From now on the signal interrupts the run; None where this process is no job of submitit's."""
-        handler = signal.getsignal(REQUEUE)
-        if not callable(handler):
-            return None
-        requeue = cls(handler)
-        # A thread of a library that was loaded before may get the signal: then Python's handler is called.
-        signal.signal(REQUEUE, requeue._interrupt)
-        # SLURM sends the signal to every process of the job step. Blocked is what children inherit, and what
-        # keeps those without a handler alive.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {REQUEUE})
-        threading.Thread(target=requeue._wait, daemon=True).start()
-        return requeue
-
-    def carry_out(self) -> str:
-        """End the process, requeued; what went wrong if that was not to be."""
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        what = "SIGTERM ended the job."
-        # SIGTERM alone announces a preemption, the time limit or a cancellation: SLURM knows which, and kills
-        # the job or requeues it. A job that ended by itself before that would not be requeued.
-        on_slurm = os.environ.get("SUBMITIT_EXECUTOR") == "slurm"
-        if self.asked.wait(SECONDS_TO_BE_KILLED if on_slurm else 0):
-            print("interrupted: all is saved, and the job goes back into the queue", flush=True)
-            try:
-                self.handler(REQUEUE, None)
-            except Exception as error:
-                what = str(error)
-        return f"{what}\n  The same command continues the run from here."
-
-    def _wait(self) -> None:
-        signal.sigwait({REQUEUE})
-        self._interrupt()
-
-    def _interrupt(self, *_: Any) -> None:
-        self.asked.set()
-        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _launcher(overrides: Sequence[str]) -> str:

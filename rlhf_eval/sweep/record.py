@@ -67,6 +67,12 @@ def keep(folder: Path, job: Job, job_id: int) -> None:
     append_jsonl(folder / "jobs.jsonl", row)
 
 
+def servers_of(experiment: Path) -> list[int]:
+    """Job ids of all servers that were submitted."""
+    files = sorted(sweeps_folder(experiment).glob("[0-9]*/jobs.jsonl"))
+    return [row["job_id"] for file in files for row in read_jsonl(file) if not row["runs"]]
+
+
 def tasks_of(experiment: Path) -> dict[str, list[Task]]:
     """Everything that was submitted, by run, in the order of submission."""
     found: dict[str, list[Task]] = {}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rlhf_eval.config.cluster_schema import ClusterConfig, Resources
 from rlhf_eval.files import write_text
+from rlhf_eval.sweep import judge_server
 from rlhf_eval.sweep.graph import Job
 
 
@@ -18,7 +19,8 @@ def launch_folder() -> Path:
 
 
 def render(job: Job, cluster: ClusterConfig, folder: Path) -> Path:
-    """Write `<job>.sbatch` and `<job>.runs`, its tasks' run directories, one a line.
+    """Write `<job>.sbatch` and what it reads: `<job>.runs`, its tasks' run directories, one a line, or
+    `<job>.json`, the judge that it serves.
 
     Args:
         folder: of the sweep, below the experiment's.
@@ -36,18 +38,23 @@ def render(job: Job, cluster: ClusterConfig, folder: Path) -> Path:
         keep_trailing_newline=True,
     )
     environment.filters["quote"] = lambda value: shlex.quote(str(value))
-    script, runs_file = folder / f"{job.name}.sbatch", folder / f"{job.name}.runs"
-    write_text(runs_file, "".join(f"{point.path}\n" for point in job.points))
-    (folder / "logs").mkdir(exist_ok=True)
+    script, runs_file, judge_file = (folder / f"{job.name}.{suffix}" for suffix in ("sbatch", "runs", "json"))
+    if job.judge:
+        judge_server.write(judge_file, job.judge, needed_by="judge")
+    else:
+        write_text(runs_file, "".join(f"{point.path}\n" for point in job.points))
+    (folder / "logs").mkdir(parents=True, exist_ok=True)
     container = _container_options(cluster)
-    text = environment.get_template("tasks.sbatch.j2").render(
+    text = environment.get_template("judge_server.sbatch.j2" if job.judge else "tasks.sbatch.j2").render(
         job=job,
         cluster=cluster,
         script=script,
         runs_file=runs_file,
+        judge_file=judge_file,
+        more="".join(_more(job, folder)),
         experiment=folder.parents[1],
         workdir=Path.cwd(),
-        log=Path.cwd() / folder / "logs" / f"{job.name}-%a.log",
+        log=Path.cwd() / folder / "logs" / (f"{job.name}-%a.log" if job.points else f"{job.name}.log"),
         options=list(_options(job.resources, cluster.gres)),
         python=shlex.quote(cluster.python or sys.executable),
         launcher=_launcher(cluster),
@@ -56,6 +63,15 @@ def render(job: Job, cluster: ClusterConfig, folder: Path) -> Path:
     )
     write_text(script, text)
     return script
+
+
+def _more(job: Job, folder: Path) -> Iterator[str]:
+    """What only some jobs' runs are told."""
+    if job.rollout_server:
+        yield ' "algorithm.rollout.server_url=http://$server:$port"'
+    for field, server in job.asks:
+        address = judge_server.address_file(folder / f"{server}.json")
+        yield f" \\\n        --address {shlex.quote(f'{field}={address}')}"
 
 
 def _options(resources: Resources, gres: str) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """Where every run of an experiment is: what its directory says, and what SLURM says of its jobs."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -68,7 +69,18 @@ def statuses(experiment: Path) -> tuple[list[RunStatus], list[str]]:
     except slurm.SlurmError as error:
         notes.append(f"{error.what} What follows is from the runs' own files alone.")
         return rows, notes
-    return [_from_scheduler(row, tasks.get(row.run, []), states) for row in rows], notes
+    rows = [_from_scheduler(row, tasks.get(row.run, []), states) for row in rows]
+    return rows, notes + hopeless(states.values())
+
+
+def hopeless(states: Iterable[TaskState]) -> list[str]:
+    """A note on tasks that will not start however long they wait."""
+    reasons = Counter(state.reason for state in states if state.waits and state.reason in slurm.HOPELESS)
+    return [
+        f"{count} tasks wait for what will not come by itself: SLURM says {reason}. Cancel them, mend the "
+        "cluster's settings and resume."
+        for reason, count in reasons.items()
+    ]
 
 
 def _from_directory(directory: RunDirectory) -> RunStatus:
@@ -115,23 +127,23 @@ def _ask(rows: Sequence[RunStatus], tasks: Mapping[str, Sequence[Task]]) -> dict
 
 def _from_scheduler(row: RunStatus, tasks: Sequence[Task], states: Mapping[TaskId, TaskState]) -> RunStatus:
     """What the files say, with what SLURM knows of the run's jobs."""
-    if row.state in ("done", "damaged") or not tasks:
+    if row.state in ("done", "damaged"):
         return row
-    active = [(task, state) for task in tasks if (state := slurm.state_of(task.id, states)) and state.active]
-    jobs = tuple(_name(task) for task, _ in active)
-    if row.state != "failed" and active:
-        if any(state.runs for _, state in active):
-            return replace(row, state="running", jobs=jobs)
-        reasons = [state.reason for _, state in active if state.reason != "Dependency"]
-        return replace(row, state="queued", jobs=jobs, waits_for=(reasons or ["Dependency"])[0])
-    if row.state not in ("pending", "interrupted"):
-        return replace(row, jobs=jobs)
-    last = [task for task in tasks if task.log.parent == tasks[-1].log.parent]
-    for task in last:
-        state = slurm.state_of(task.id, states)
-        if state is not None and state.state != ENDED_WELL:
-            word = "cancelled" if state.state == "CANCELLED" else "failed"
-            return replace(row, state=word, error=_how(task, state))
+    known = [(task, state) for task in tasks if (state := slurm.state_of(task.id, states))]
+    row = replace(row, jobs=tuple(_name(task) for task, state in known if state.active))
+    # The first of the last sweep's jobs that has not succeeded tells how the run stands; those after it wait
+    # for it. Work that is shared with other runs is done by the run itself where it failed.
+    for task, state in known:
+        if task.log.parent != tasks[-1].log.parent or state.state == ENDED_WELL:
+            continue
+        if state.waits:
+            return replace(row, state="queued", waits_for=state.reason, error=None)
+        if state.runs and not (row.state == "failed" and state.state == "COMPLETING"):
+            return replace(row, state="running")
+        if task.kind == "shared" or row.state == "failed":
+            continue
+        word = "cancelled" if state.state == "CANCELLED" else "failed"
+        return replace(row, state=word, error=_how(task, state))
     return row
 
 

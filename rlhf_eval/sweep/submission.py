@@ -27,6 +27,8 @@ from rlhf_eval.sweep.record import keep, new_folder, submitting, tasks_of
 from rlhf_eval.sweep.render import render
 
 ALL = tuple(name for name, _ in STAGES)
+FIRST_TASKS = 8
+"""SLURM begins an array with its first tasks: one of so many is looked at for whether it has begun."""
 Runs = Mapping[Path, RunConfig]
 """Configurations by run directory, all in one experiment's folder."""
 
@@ -148,9 +150,10 @@ def submit(runs: Runs, cluster: ClusterConfig) -> tuple[Plan, Path | None]:
         jobs = graph(planned.points, cluster, slurm.largest_array())
         scripts = {job.name: render(job, cluster, folder) for job in jobs}
         ids: dict[str, int] = {}
+        tasks = {job.name: len(job.points) for job in jobs}
         try:
             for job in jobs:
-                ids[job.name] = slurm.submit(scripts[job.name], _dependencies(job, ids))
+                ids[job.name] = slurm.submit(scripts[job.name], _dependencies(job, ids, tasks))
                 keep(folder, job, ids[job.name])
         except BaseException:
             with suppress(slurm.SlurmError):
@@ -178,6 +181,10 @@ def execute_here(
     return planned, run_tasks(tasks, processes, progress)
 
 
-def _dependencies(job: Job, ids: dict[str, int]) -> list[str]:
+def _dependencies(job: Job, ids: Mapping[str, int], tasks: Mapping[str, int]) -> list[str]:
+    """As --dependency takes them; all must hold."""
+    if job.with_first:
+        first = [(name, n) for name in job.with_first for n in range(min(FIRST_TASKS, tasks[name]))]
+        return ["?".join(f"after:{ids[name]}_{n}" for name, n in first)]
     follows = [f"aftercorr:{ids[job.follows]}"] if job.follows else []
     return [*follows, *(f"afterany:{ids[name]}" for name in job.after)]

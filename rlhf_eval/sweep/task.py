@@ -2,22 +2,28 @@
 
 import os
 import re
-from collections.abc import Collection, Sequence
+import socket
+import time
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from rlhf_eval.config.compose import changed, hash8, load
 from rlhf_eval.config.plain import fingerprint
 from rlhf_eval.config.schema import RunConfig
-from rlhf_eval.errors import ConfigError, StageError
+from rlhf_eval.errors import ConfigError, JudgeError, StageError
 from rlhf_eval.interruption import Interrupted
 from rlhf_eval.progress import Progress
-from rlhf_eval.runs.directory import RunBusyError, RunDirectory
+from rlhf_eval.runs.directory import LOCK_PATIENCE_SECONDS, RunBusyError, RunDirectory
 from rlhf_eval.runs.stages import execute
+from rlhf_eval.sweep.judge_server import FAILED
 
 HASH8 = re.compile("--([0-9a-f]{8})$")
 """What `run_name` ends with."""
 PATIENCE_SECONDS = 120.0
 """A node that SLURM gave up may live on, and its process hold the run, when the next attempt begins."""
+LOOK_SECONDS = 2.0
+"""Between two looks for an address."""
 
 
 def frozen(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -51,6 +57,7 @@ def execute_frozen(
     path: Path,
     stages: Collection[str] | None,
     overrides: Sequence[str],
+    addresses: Mapping[str, Path],
     max_attempts: int | None,
     progress: Progress,
 ) -> None:
@@ -58,10 +65,12 @@ def execute_frozen(
 
     Args:
         stages: names of those to execute; None is all.
+        addresses: fields whose values stand in files (`judge.base_url`), which are waited for.
         max_attempts: give up where SLURM starts the job more often.
 
     Raises:
-        Interrupted: a signal came, or another process still holds the run: to be given again.
+        Interrupted: a signal came, another process still holds the run, or a server has moved meanwhile: to
+            be given again.
         RlhfEvalError: as `execute`, and where it gives up.
     """
     config = frozen(path, overrides)
@@ -77,9 +86,42 @@ def execute_frozen(
         with directory.locked(PATIENCE_SECONDS):
             directory.fail(str(error))
         raise error
+    found = {field: _awaited(file) for field, file in addresses.items()}
+    config = frozen(path, [*overrides, *(f"{field}={address}" for field, address in found.items())])
+    patience = PATIENCE_SECONDS if "SLURM_JOB_ID" in os.environ else LOCK_PATIENCE_SECONDS
     try:
-        execute(config, path, progress, stages, PATIENCE_SECONDS if "SLURM_JOB_ID" in os.environ else 1.0)
+        execute(config, path, progress, stages, patience)
     except RunBusyError as error:
         if "SLURM_JOB_ID" in os.environ:
             raise Interrupted(str(error)) from error
         raise
+    except JudgeError as error:
+        if any(_read(addresses[f]) != address or not _answers(address) for f, address in found.items()):
+            raise Interrupted(f"The judge's server is gone: {error}") from error
+        raise
+
+
+def _awaited(file: Path) -> str:
+    """What the file holds, as soon as it holds something; JudgeError if that is why there is no server."""
+    while not (text := _read(file)):
+        time.sleep(LOOK_SECONDS)
+    if text.startswith(FAILED):
+        raise JudgeError(
+            f"The sweep's judge could not be served: {text.removeprefix(FAILED).strip()}",
+            f"See the log of its job in {file.parent}/logs, mend it, and `rlhf-eval sweep --resume`.",
+        )
+    return text
+
+
+def _answers(address: str) -> bool:
+    """Whether somebody listens there."""
+    parts = urlsplit(address)
+    try:
+        with socket.create_connection((parts.hostname or "", parts.port or 80), LOOK_SECONDS):
+            return True
+    except OSError:
+        return False
+
+
+def _read(file: Path) -> str:
+    return file.read_text(encoding="utf-8").strip() if file.exists() else ""

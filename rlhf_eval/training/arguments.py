@@ -6,6 +6,9 @@ from typing import Any
 from rlhf_eval.config.algorithm_schema import AccelerateConfig, LoraConfig, TrainedConfig
 from rlhf_eval.config.schema import RunConfig
 
+SERVER_SECONDS = 1800.0
+"""vLLM's server may still be loading the policy when training begins."""
+
 
 def common_arguments(config: RunConfig, output: Path) -> dict[str, Any]:
     """The arguments that GRPO's, RLOO's and PPO's trainers share.
@@ -94,7 +97,12 @@ def _rollout_arguments(algorithm: TrainedConfig) -> dict[str, Any]:
     if rollout.engine == "transformers":
         return {}
     if rollout.engine == "vllm_server":
-        return {"use_vllm": True, "vllm_mode": "server", "vllm_server_base_url": rollout.server_url}
+        return {
+            "use_vllm": True,
+            "vllm_mode": "server",
+            "vllm_server_base_url": rollout.server_url,
+            "vllm_server_timeout": SERVER_SECONDS,
+        }
     return {
         "use_vllm": True,
         "vllm_mode": "colocate",

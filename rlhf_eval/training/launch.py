@@ -32,6 +32,8 @@ from rlhf_eval.processes import die_with
 from rlhf_eval.training.arguments import trained
 from rlhf_eval.training.recorder import Advance
 
+SRUN_OPTIONS = "RLHF_EVAL_SRUN_OPTIONS"
+"""Environment variable with further options for srun, such as those for a container."""
 PATIENCE_SECONDS = 0.3
 """Between two looks at the processes."""
 
@@ -58,6 +60,7 @@ def launch(
     accelerate = config.accelerate
     _require_devices(accelerate)
     _require_reporters(trained(config))
+    _require_rollout_server(trained(config))
     if accelerate.strategy == "single":
         import torch
 
@@ -71,6 +74,8 @@ def launch(
     command = [sys.executable, "-m", "rlhf_eval.training.node", str(folder.absolute())]
     if accelerate.machines > 1 and "SLURM_JOB_ID" in os.environ:
         nodes = [f"--nodes={accelerate.machines}", f"--ntasks={accelerate.machines}", "--ntasks-per-node=1"]
+        # The job's first nodes: on one after them there may be vLLM's server.
+        nodes += ["--relative=0", *shlex.split(os.environ.get(SRUN_OPTIONS, ""))]
         command = ["srun", *nodes, "--kill-on-bad-exit=1", "--mpi=none", *command]
     else:
         for rank in range(1, accelerate.machines):
@@ -132,6 +137,16 @@ def _require_reporters(algorithm: TrainedConfig) -> None:
                 f"algorithm.report_to names {name}, which is not installed.",
                 f"pip install {name}, or leave it out.",
             )
+
+
+def _require_rollout_server(algorithm: TrainedConfig) -> None:
+    """Raises ConfigError where it is not known where vLLM's server is."""
+    if algorithm.rollout.engine == "vllm_server" and not algorithm.rollout.server_url:
+        raise ConfigError(
+            "algorithm.rollout.server_url is missing.",
+            "Start `trl vllm-serve --model <policy>` and give its address, such as http://node7:8000; the "
+            "jobs of `rlhf-eval sweep` start it by themselves.",
+        )
 
 
 def _require_devices(accelerate: AccelerateConfig) -> None:

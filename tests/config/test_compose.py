@@ -169,7 +169,6 @@ def test_the_fingerprint_holds_what_changes_results_and_nothing_else() -> None:
         ([*LAB, "algorithm=best_of_n_lab", "generation.temperature=0"], r"temperature=0 gives the same"),
         ([*LAB, "algorithm.lora={rnk: 4}"], r"algorithm\.lora\.rnk: [\s\S]*mean 'rank'"),
         ([*LAB, "algorithm=ppo_lab", "algorithm.critic=classifier"], r"critic=classifier does not fit"),
-        ([*LAB, "algorithm.rollout.engine=vllm_server"], r"rollout\.server_url is missing"),
         (
             [
                 *LAB,

@@ -123,7 +123,7 @@ def test_the_preemption_signal_saves_before_it_requeues_and_leaves_children_aliv
     program = """
 import os, signal, subprocess, sys, time
 from rlhf_eval.interruption import Interrupted, listen
-from rlhf_eval.sweep.multirun import Requeue
+from rlhf_eval.sweep.requeue import Requeue
 signal.signal(signal.SIGUSR2, lambda *_: (print("requeued"), sys.exit(3)))
 requeue = Requeue.take_over()
 listen()
