@@ -115,7 +115,7 @@ def _from_directory(directory: RunDirectory) -> RunStatus:
 
 def _ask(rows: Sequence[RunStatus], tasks: Mapping[str, Sequence[Task]]) -> dict[TaskId, TaskState]:
     """What SLURM knows of the tasks of runs that are not done."""
-    open_runs = {row.run for row in rows if row.state not in ("done", "damaged")}
+    open_runs = {row.run for row in rows if row.state != "done"}
     jobs = {task.id[0] for run, group in tasks.items() if run in open_runs for task in group}
     if not jobs or which("squeue") is None:
         return {}
@@ -127,10 +127,12 @@ def _ask(rows: Sequence[RunStatus], tasks: Mapping[str, Sequence[Task]]) -> dict
 
 def _from_scheduler(row: RunStatus, tasks: Sequence[Task], states: Mapping[TaskId, TaskState]) -> RunStatus:
     """What the files say, with what SLURM knows of the run's jobs."""
-    if row.state in ("done", "damaged"):
+    if row.state == "done":
         return row
     known = [(task, state) for task in tasks if (state := slurm.state_of(task.id, states))]
     row = replace(row, jobs=tuple(_name(task) for task, state in known if state.active))
+    if row.state == "damaged":
+        return row
     # The first of the last sweep's jobs that has not succeeded tells how the run stands; those after it wait
     # for it. Work that is shared with other runs is done by the run itself where it failed.
     for task, state in known:
