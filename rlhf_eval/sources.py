@@ -46,7 +46,7 @@ def localise(config: _Config, lab: Path | None) -> _Config:
 def local_hashes(config: Any, lab: Path | None) -> dict[str, str]:
     """SHA-256 of every local file or model folder that a configuration names, by the name in it."""
     found: dict[str, str] = {}
-    for field, text in _strings(config if isinstance(config, (dict, str)) else fingerprint(config)):
+    for field, text in _texts(config if isinstance(config, (dict, str)) else fingerprint(config)):
         name = text.rpartition(":")[0] if field == "function" else text  # path/to/file.py:function
         place = lab / name.removeprefix(LAB) if name.startswith(LAB) and lab else Path(name).expanduser()
         if place.is_file():
@@ -114,10 +114,15 @@ def read_rows(source: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _strings(value: Any, field: str = "") -> list[tuple[str, str]]:
+def texts_in(value: Any) -> list[str]:
+    """Every text in a configuration: what `local_hashes` may know a file by."""
+    return [text for _, text in _texts(value)]
+
+
+def _texts(value: Any, field: str = "") -> list[tuple[str, str]]:
     """Every text in a configuration with the name of its field."""
     if isinstance(value, dict):
-        return [found for name, item in value.items() for found in _strings(item, name)]
+        return [found for name, item in value.items() for found in _texts(item, name)]
     return [(field, value)] if isinstance(value, str) and value else []
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from rlhf_eval.errors import DataError
 from rlhf_eval.files import read_json, sha256_file, sha256_json, write_json
 
-LARGE = 64 * 2**20
+LARGE = 2**18
 """Bytes from which a file with unchanged size and modification time is not read again."""
 
 

@@ -28,7 +28,8 @@ from rlhf_eval.rewards.stored import scores_folder
 from rlhf_eval.runs.directory import LOCK_PATIENCE_SECONDS, RunDirectory
 from rlhf_eval.runs.protocol import hold
 from rlhf_eval.runs.provenance import write_manifest
-from rlhf_eval.sources import local_hashes, localise
+from rlhf_eval.sources import local_hashes, localise, texts_in
+from rlhf_eval.training.checkpoints import discard
 
 UNTRAINED = "untrained"
 
@@ -109,10 +110,11 @@ def open_stages(config: RunConfig, path: Path) -> list[str]:
     """Names of the stages that are not done with today's inputs, in order. Loads nothing heavy and changes
     nothing."""
     world = world_path(config.lab) if config.lab else None
-    outputs: dict[str, str] = {}
+    chosen, outputs = fingerprint(config), dict[str, str]()
+    files = local_hashes(chosen, world)
     for name, _ in STAGES:
         stage = RunDirectory(path).stage(name)
-        if _ready(name, outputs) and stage.is_done(_input_hash(name, config, world, outputs)):
+        if _ready(name, outputs) and stage.is_done(_input_hash(name, chosen, files, outputs)):
             outputs[name] = stage.output_hash
     return [name for name, _ in STAGES if name not in outputs]
 
@@ -128,7 +130,7 @@ def _execute(
     shared = directory.path.parent / "shared"
     run = Run(localise(config, world), directory, progress, shared, scores, logs)
     write_manifest(directory, _seeds(config), _recorded_hashes(config, world))
-    outputs: dict[str, str] = {}
+    fields, outputs = fingerprint(config), dict[str, str]()
     for name, work in STAGES:
         if not _ready(name, outputs):
             if name in chosen:
@@ -139,7 +141,8 @@ def _execute(
                 )
             continue
         stage = directory.stage(name)
-        inputs = _input_hash(name, config, world, outputs)
+        # Anew for every stage: it may begin days after the last.
+        inputs = _input_hash(name, fields, local_hashes(fields, world), outputs)
         if not stage.is_done(inputs):
             if name not in chosen:
                 continue
@@ -151,6 +154,8 @@ def _execute(
             stage.finish(work(run))
             progress.stage(name, "done")
         outputs[name] = stage.output_hash
+        if name == "train":  # its marker is on the disk: nothing will continue from them
+            discard(stage.path / "checkpoints")
     return [name for name, _ in STAGES if name not in outputs]
 
 
@@ -267,11 +272,18 @@ def _ready(name: str, outputs: dict[str, str]) -> bool:
     return all(need in outputs for need in NEEDS[name])
 
 
-def _input_hash(name: str, config: RunConfig, world: Path | None, outputs: dict[str, str]) -> str:
-    chosen = fingerprint(config)
+def _input_hash(name: str, chosen: dict[str, Any], files: dict[str, str], outputs: dict[str, str]) -> str:
+    """What a stage depends on.
+
+    Args:
+        chosen: the configuration's fingerprint.
+        files: SHA-256 of the local files that it names.
+        outputs: output hash of every stage that is done.
+    """
     sections = {section: chosen.get(section) for section in SECTIONS[name]}
+    named = {text: files[text] for text in texts_in(sections) if text in files}
     earlier = {need: outputs[need] for need in NEEDS[name]}
-    return sha256_json({"sections": sections, "files": local_hashes(sections, world), "earlier": earlier})
+    return sha256_json({"sections": sections, "files": named, "earlier": earlier})
 
 
 def _recorded_hashes(config: RunConfig, world: Path | None) -> dict[str, str]:

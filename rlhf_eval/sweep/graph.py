@@ -103,7 +103,7 @@ def graph(points: Sequence[Point], cluster: ClusterConfig, largest: int) -> list
             jobs.append(job)
             before = job.name
     for judge, name in servers.items():
-        asking = [job for job in jobs if name in dict(job.asks).values()]
+        before_asking = [job.follows for job in jobs if name in dict(job.asks).values()]
         jobs.append(
             Job(
                 name,
@@ -111,8 +111,9 @@ def graph(points: Sequence[Point], cluster: ClusterConfig, largest: int) -> list
                 (),
                 (),
                 cluster.jobs["judge_server"],
-                # Not before answers are under way: it would stand idle through all of the training.
-                with_first=tuple(job.follows for job in asking if job.follows),
+                # Not before answers are under way: it would stand idle through all of the training. At once
+                # where some answers only wait to be judged.
+                with_first=tuple(filter(None, before_asking)) if all(before_asking) else (),
                 judge=judge,
             )
         )

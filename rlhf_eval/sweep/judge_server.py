@@ -73,7 +73,10 @@ def seen_by_others(base_url: str, environment: Mapping[str, str]) -> str:
 
 def _is_needed(folder: Path, kind: str) -> bool:
     jobs = [row["job_id"] for row in read_jsonl(folder / "jobs.jsonl") if row["kind"] == kind]
-    return not jobs or any(state.active for state in slurm.queue(jobs).values())
+    try:
+        return not jobs or any(state.active for state in slurm.queue(jobs).values())
+    except slurm.SlurmError:  # SLURM's controller is away for a moment, and nothing is known
+        return True
 
 
 if __name__ == "__main__":

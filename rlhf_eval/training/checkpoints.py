@@ -52,6 +52,12 @@ def saving_said(save: Callable[..., None], folder: Path) -> Callable[..., None]:
     return saving
 
 
+def discard(folder: Path) -> None:
+    """Delete the checkpoints of a finished training: with optimiser state they take many times the room of
+    the policy."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def mark_complete(checkpoint: Path, step: int) -> None:
     """Put all of a checkpoint on the disk, then mark it."""
     for path in checkpoint.rglob("*"):
