@@ -106,8 +106,9 @@ def rehash(folder: Path, copy: Path, config: Any) -> None:
     """Give the stages of a copy the input hashes of its own seed, so that they are done."""
     from rlhf_eval.config.plain import fingerprint
     from rlhf_eval.lab.build import world_path
-    from rlhf_eval.runs import stages
     from rlhf_eval.runs.directory import RunDirectory
+    from rlhf_eval.runs.stage_inputs import input_hash
+    from rlhf_eval.runs.stages import STAGES
     from rlhf_eval.sources import local_hashes
 
     here = Path.cwd()
@@ -115,9 +116,9 @@ def rehash(folder: Path, copy: Path, config: Any) -> None:
     try:
         chosen, outputs = fingerprint(config), {}
         files = local_hashes(chosen, world_path(config.lab))
-        for name, _ in stages.STAGES:
+        for name, _ in STAGES:
             stage = RunDirectory(copy).stage(name)
-            wanted = stages._input_hash(name, chosen, files, outputs)
+            wanted = input_hash(name, chosen, files, outputs)
             done = json.loads((stage.path / "done.json").read_text())
             (stage.path / "done.json").write_text(json.dumps(done | {"input_hash": wanted}))
             outputs[name] = stage.output_hash

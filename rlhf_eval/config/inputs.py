@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlhf_eval.config.reward_schema import RewardModelConfig
-from rlhf_eval.config.schema import RunConfig
+from rlhf_eval.config.schema import BASE, RunConfig
 from rlhf_eval.errors import ConfigError
 
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -15,6 +15,7 @@ HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 FOUND = "found"
 MISSING = "missing"
 BUILT = "built on demand"
+MADE = "answered by the policy base"
 UNCHECKED = "on the hub, not checked here"
 UNSET = "not set here"
 
@@ -114,6 +115,8 @@ def _keys(config: RunConfig) -> Iterator[tuple[str, str]]:
 def _source_state(value: str) -> str:
     if value.startswith("lab:"):
         return BUILT
+    if value == BASE:
+        return MADE
     if value.startswith("hf://"):
         return UNCHECKED
     return FOUND if Path(value).expanduser().exists() else MISSING

@@ -60,6 +60,10 @@ class AlpacaEvalConfig:
     """Take only the first prompts; null takes all."""
 
 
+BASE = "base"
+"""In the place of a source of baseline answers: those of the run's own policy before training."""
+
+
 @dataclass(frozen=True, config=STRICT)
 class ArenaHardConfig:
     """Arena-Hard's questions with the answers of the baseline, the published one or any other policy's, such
@@ -69,7 +73,7 @@ class ArenaHardConfig:
     """Source in Arena-Hard's format: `uid`, `prompt`, `category`."""
     baseline_answers: str
     """Source in Arena-Hard's format: `uid`, `messages` with the assistant's turn last, `model`; or a run's
-    own answers: `prompt_id`, `text`."""
+    own answers: `prompt_id`, `text`; or `base`: the policy base answers, once for all runs."""
     category_baseline_answers: dict[str, str] = field(default_factory=dict)
     """Other baselines for single categories, a source by category: v2.0 compares creative writing to another
     model than hard prompts."""

@@ -20,7 +20,7 @@ from typing import Any
 from rlhf_eval.config.plain import fingerprint
 from rlhf_eval.config.schema import RunConfig
 from rlhf_eval.errors import StageError
-from rlhf_eval.files import read_jsonl, sha256_json, write_json
+from rlhf_eval.files import read_jsonl, write_json
 from rlhf_eval.interruption import Interrupted
 from rlhf_eval.lab.build import ensure, world_path
 from rlhf_eval.progress import Progress
@@ -28,7 +28,8 @@ from rlhf_eval.rewards.stored import scores_folder
 from rlhf_eval.runs.directory import LOCK_PATIENCE_SECONDS, RunDirectory
 from rlhf_eval.runs.protocol import hold
 from rlhf_eval.runs.provenance import write_manifest
-from rlhf_eval.sources import local_hashes, localise, texts_in
+from rlhf_eval.runs.stage_inputs import NEEDS, files_of, input_hash, is_ready
+from rlhf_eval.sources import local_hashes, localise
 from rlhf_eval.training.checkpoints import discard
 
 UNTRAINED = "untrained"
@@ -111,10 +112,10 @@ def open_stages(config: RunConfig, path: Path) -> list[str]:
     nothing."""
     world = world_path(config.lab) if config.lab else None
     chosen, outputs = fingerprint(config), dict[str, str]()
-    files = local_hashes(chosen, world)
+    files = files_of(config, path.parent / "shared", world)
     for name, _ in STAGES:
         stage = RunDirectory(path).stage(name)
-        if _ready(name, outputs) and stage.is_done(_input_hash(name, chosen, files, outputs)):
+        if is_ready(name, outputs) and stage.is_done(input_hash(name, chosen, files, outputs)):
             outputs[name] = stage.output_hash
     return [name for name, _ in STAGES if name not in outputs]
 
@@ -123,16 +124,22 @@ def _execute(
     config: RunConfig, directory: RunDirectory, logs: Path, progress: Progress, chosen: Collection[str]
 ) -> list[str]:
     """Execute the chosen stages; the names of those that are still open."""
+    from rlhf_eval.generation.base_answers import answers_file, make, uses_base, with_answers
+
     world = ensure(config.lab, 2, progress) if config.lab else None
     scores = scores_folder(
         directory.path.parent, config.reward_model, local_hashes(config.reward_model, world)
     )
     shared = directory.path.parent / "shared"
     run = Run(localise(config, world), directory, progress, shared, scores, logs)
+    if uses_base(config):  # before anything that is compared with it
+        file = answers_file(shared, config, world)
+        make(run.config, file, run.advance)
+        run = replace(run, config=with_answers(run.config, file))
     write_manifest(directory, _seeds(config), _recorded_hashes(config, world))
     fields, outputs = fingerprint(config), dict[str, str]()
     for name, work in STAGES:
-        if not _ready(name, outputs):
+        if not is_ready(name, outputs):
             if name in chosen:
                 raise StageError(
                     f"{name} of {directory.path} needs {' and '.join(NEEDS[name])}, not done with today's "
@@ -142,7 +149,7 @@ def _execute(
             continue
         stage = directory.stage(name)
         # Anew for every stage: it may begin days after the last.
-        inputs = _input_hash(name, fields, local_hashes(fields, world), outputs)
+        inputs = input_hash(name, fields, files_of(config, shared, world), outputs)
         if not stage.is_done(inputs):
             if name not in chosen:
                 continue
@@ -238,52 +245,6 @@ STAGES: tuple[tuple[str, Callable[[Run], list[Path]]], ...] = (
     ("judge", _judge),
     ("score", _score),
 )
-
-# The earlier stages that a stage takes something from.
-NEEDS: dict[str, tuple[str, ...]] = {
-    "benchmark": (),
-    "train": (),
-    "generate": ("train",),
-    "judge": ("generate",),
-    "score": ("generate", "judge"),
-}
-
-# The sections of the configuration that a stage depends on; what it takes from earlier stages is in their
-# output hashes.
-SECTIONS: dict[str, tuple[str, ...]] = {
-    "benchmark": ("reward_model", "benchmarks", "lab"),
-    "train": (
-        "reward_model",
-        "gold_reward_model",
-        "policy",
-        "algorithm",
-        "accelerate",
-        "prompts",
-        "seed",
-        "lab",
-    ),
-    "generate": ("policy", "prompts", "generation", "seed", "lab"),
-    "judge": ("judge", "second_judges", "prompts", "lab"),
-    "score": ("judge", "second_judges", "prompts", "gold_reward_model", "lab"),
-}
-
-
-def _ready(name: str, outputs: dict[str, str]) -> bool:
-    return all(need in outputs for need in NEEDS[name])
-
-
-def _input_hash(name: str, chosen: dict[str, Any], files: dict[str, str], outputs: dict[str, str]) -> str:
-    """What a stage depends on.
-
-    Args:
-        chosen: the configuration's fingerprint.
-        files: SHA-256 of the local files that it names.
-        outputs: output hash of every stage that is done.
-    """
-    sections = {section: chosen.get(section) for section in SECTIONS[name]}
-    named = {text: files[text] for text in texts_in(sections) if text in files}
-    earlier = {need: outputs[need] for need in NEEDS[name]}
-    return sha256_json({"sections": sections, "files": named, "earlier": earlier})
 
 
 def _recorded_hashes(config: RunConfig, world: Path | None) -> dict[str, str]:

@@ -100,16 +100,14 @@ def forecast(runs: Runs, cluster: ClusterConfig) -> SweepForecast:
 
 def hours(limit: str) -> float:
     """A time limit as `--time` takes it: minutes, minutes:seconds, hours:minutes:seconds, days-hours,
-    days-hours:minutes, days-hours:minutes:seconds."""
+    days-hours:minutes, days-hours:minutes:seconds. Infinite where it is none, as UNLIMITED and 0 are."""
     parts = TIME.fullmatch(limit)
     if parts is None:
-        return float("inf")  # such as UNLIMITED
+        return float("inf")
     first, second, third = (float(parts[name] or 0) for name in ("first", "second", "third"))
-    if parts["days"]:
-        return 24 * float(parts["days"]) + first + second / 60 + third / 3600
-    if parts["third"]:
-        return first + second / 60 + third / 3600
-    return first / 60 + second / 3600
+    if not (parts["days"] or parts["third"]):
+        first, second, third = 0.0, first, second
+    return (24 * float(parts["days"] or 0) + first + second / 60 + third / 3600) or float("inf")
 
 
 def _gpu_hours(job: Job) -> float | None:

@@ -19,6 +19,7 @@ from rlhf_eval.config.cluster_schema import ClusterConfig, JobKind, Resources
 from rlhf_eval.config.plain import fingerprint
 from rlhf_eval.config.schema import JudgeConfig, RunConfig
 from rlhf_eval.files import sha256_json
+from rlhf_eval.generation.base_answers import uses_base
 from rlhf_eval.runs.stages import UNTRAINED
 
 
@@ -197,13 +198,19 @@ def _asks(
 
 def _shared(points: Sequence[Point], cluster: ClusterConfig, largest: int) -> Iterator[Job]:
     """Each reward model's benchmarks, by the first run that has them open; its other runs find the scores in
-    the experiment's store."""
+    the experiment's store. A run that executes anything makes its policy base's answers first: where there
+    are no benchmarks, the first run of each policy has a task for these alone."""
     first: dict[str, Point] = {}
+    answered: set[str] = set()
     for point in points:
         config = point.config
+        base = sha256_json([fingerprint(part) for part in (config.policy, config.generation, config.prompts)])
         if "benchmark" in point.open and config.benchmarks and config.reward_model.kind != UNTRAINED:
             key = sha256_json([fingerprint(config.reward_model), fingerprint(config.benchmarks)])
-            first.setdefault(key, point)
+            if first.setdefault(key, point) is point:
+                answered.add(base)
+        elif "benchmark" in point.open and uses_base(config) and base not in answered:
+            first.setdefault(base, point)
     lanes: dict[Resources, list[Point]] = {}
     for point in first.values():
         lanes.setdefault(resources(point.config, "shared", cluster), []).append(point)

@@ -68,7 +68,7 @@ def seen_by_others(base_url: str, environment: Mapping[str, str]) -> str:
     if not on_this_machine(base_url) and parts.hostname != "0.0.0.0":  # noqa: S104 - as vLLM prints it
         return base_url
     host = environment.get("SLURMD_NODENAME") or socket.gethostname()
-    return urlunsplit(parts._replace(netloc=f"{host}:{parts.port}"))
+    return urlunsplit(parts._replace(netloc=host if parts.port is None else f"{host}:{parts.port}"))
 
 
 def _is_needed(folder: Path, kind: str) -> bool:

@@ -24,10 +24,12 @@ class Slurm:
         file = self.folder / program
         to = "" if exit_code == 0 else " >&2"
         calls = shlex.quote(str(self.folder / f"{program}.calls"))
-        file.write_text(
+        new = self.folder / f"{program}.new"
+        new.write_text(
             f'#!/bin/sh\necho "$*" >> {calls}\nprintf %s {shlex.quote(text)}{to}\nexit {exit_code}\n'
         )
-        file.chmod(0o755)
+        new.chmod(0o755)
+        new.replace(file)  # it may be called meanwhile
 
     def queue(self, *tasks: tuple[int, int | str, str], reason: str = "None", nodes: str = "n1") -> None:
         """What squeue knows: array, number of the task, state."""
