@@ -186,7 +186,10 @@ class Cluster:
             self._await(node, lambda node=node: self._takes_jobs(node))
 
     def _start_database(self) -> None:
-        storage = [*MARIADBD, f"--datadir={self.folder}/sql"]
+        # A temporary folder of its own: in a shared one, a server that starts deletes the tables of others.
+        temporary = self.folder / "sql-tmp"
+        temporary.mkdir(exist_ok=True)
+        storage = [*MARIADBD, f"--datadir={self.folder}/sql", f"--tmpdir={temporary}"]
         created = subprocess.run(
             [*storage, "--bootstrap"],
             input=database_script(),
