@@ -6,6 +6,7 @@ mended by the next append.
 """
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -77,6 +78,23 @@ def append_jsonl(path: Path, *rows: dict[str, Any]) -> None:
         stream.write("".join(map(_line, rows)).encode("utf-8"))
         stream.flush()
         os.fsync(stream.fileno())
+
+
+@contextmanager
+def holding(lock: Path) -> Iterator[None]:
+    """Hold a lock file, made if it is not there; another process that wants it waits. The kernel lets go when
+    the process ends, however it ends."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("a", encoding="utf-8") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def read_tail(path: Path, size: int) -> bytes:
+    """The last bytes of a file, at most so many; its first line may be cut."""
+    with path.open("rb") as stream:
+        stream.seek(max(0, path.stat().st_size - size))
+        return stream.read()
 
 
 def read_json(path: Path) -> Any:

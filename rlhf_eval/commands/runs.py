@@ -3,7 +3,7 @@
 import os
 from argparse import Namespace
 from collections import Counter
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,8 @@ def run(options: Namespace) -> int:
         return multirun(options.overrides, options.experiment)
     if options.frozen:
         return _run_frozen(options)
+    if options.address or options.max_attempts:
+        raise ConfigError("--address and --max-attempts belong to --frozen.", "Leave them out.")
     config = _composed(options)
     require_inputs(config)
     path = options.run_dir or run_path(config)
@@ -74,6 +76,8 @@ def _run_frozen(options: Namespace) -> int:
     from rlhf_eval.progress import progress_for_terminal
     from rlhf_eval.sweep.task import execute_frozen, frozen
 
+    if options.run_dir or options.experiment:
+        raise ConfigError("--frozen names the run directory itself.", "Leave out --run-dir and --experiment.")
     path: Path = options.frozen
     os.environ.setdefault("OMP_NUM_THREADS", str(frozen(path).threads))
     listen()
@@ -145,7 +149,7 @@ def validate(options: Namespace) -> int:
 
 def _composed(options: Namespace) -> Any:
     """The checked RunConfig of a command line with overrides."""
-    from rlhf_eval.config.checks import check_names
+    from rlhf_eval.config.checks import in_experiment
     from rlhf_eval.config.compose import compose
     from rlhf_eval.config.grid import grid_point
     from rlhf_eval.rewards.kinds import check_kinds
@@ -153,9 +157,7 @@ def _composed(options: Namespace) -> Any:
     config = compose(options.overrides)
     check_kinds(config)
     grid_point(config)
-    if options.experiment:
-        config = check_names(replace(config, experiment=options.experiment))
-    return config
+    return in_experiment(config, options.experiment)
 
 
 def _calls(config: Any) -> str:

@@ -5,12 +5,15 @@ import time
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rlhf_eval.commands.show import console, print_json, print_table, table
-from rlhf_eval.errors import ConfigError, DataError
+from rlhf_eval.errors import ConfigError
+
+ENDED = ("done", "failed", "cancelled", "damaged")
+"""States of runs with which nothing goes on by itself."""
 
 
 def sweep(options: Namespace) -> int:
@@ -41,7 +44,7 @@ def sweep(options: Namespace) -> int:
 
 
 def status(options: Namespace) -> int:
-    from rlhf_eval.sweep.status import as_json, statuses
+    from rlhf_eval.sweep.status import statuses
 
     if options.watch:
         return _watch(options.experiment_folder, options.state, options.watch)
@@ -50,47 +53,27 @@ def status(options: Namespace) -> int:
         print(f"note: {note}", file=sys.stderr)
     rows = [row for row in rows if options.state in (None, row.state)]
     if options.json:
-        return print_json([as_json(row) for row in rows])
+        return print_json([asdict(row) for row in rows])
     console().print(_status_table(rows))
     print(_counts(rows))
     return 0
 
 
 def cancel(options: Namespace) -> int:
-    from rlhf_eval.sweep import slurm
-    from rlhf_eval.sweep.record import servers_of, tasks_of
+    from rlhf_eval.sweep.submission import cancel
 
-    slurm.require_slurm()
-    experiment: Path = options.experiment_folder
-    tasks = tasks_of(experiment)
-    chosen = {Path(name).name for name in options.runs} or set(tasks)
-    if unknown := chosen - set(tasks):
-        raise DataError(
-            f"Nothing was submitted to SLURM for {', '.join(sorted(unknown))} of {experiment}.",
-            "`rlhf-eval status` lists the runs; a run that executes here is ended by Ctrl-C or SIGTERM.",
-        )
-    jobs = sorted({task.id[0] for run in chosen for task in tasks[run]})
-    states = slurm.queue(jobs)
-    wanted = [
-        f"{task.id[0]}_{task.id[1]}"
-        for run in sorted(chosen)
-        for task in tasks[run]
-        if task.id in states and states[task.id].active
-    ]
-    servers = [] if options.runs else servers_of(experiment)
-    slurm.cancel([*wanted, *map(str, servers)])
-    print(f"cancelled {len(wanted)} tasks; `rlhf-eval sweep --resume {experiment}` submits what is missing")
+    folder: Path = options.experiment_folder
+    count = cancel(folder, {Path(name).name for name in options.runs})
+    print(f"cancelled {count} tasks; `rlhf-eval sweep --resume {folder}` submits what is missing")
     return 0
 
 
 def logs(options: Namespace) -> int:
-    from rlhf_eval.runs.directory import RunDirectory
     from rlhf_eval.sweep.logs import follow
-
-    directory = RunDirectory(options.run)
+    from rlhf_eval.sweep.status import status_of
 
     def ended() -> bool:
-        return not options.follow or directory.status()["state"] in ("done", "failed")
+        return not options.follow or status_of(options.run).state in ENDED
 
     for text in follow(options.run, ended):
         print(text, end="", flush=True)
@@ -99,13 +82,10 @@ def logs(options: Namespace) -> int:
 
 def _points(words: Sequence[str], experiment: str | None) -> list[Any]:
     """The runs of a command line, checked."""
-    from rlhf_eval.config.checks import check_names
+    from rlhf_eval.config.checks import in_experiment
     from rlhf_eval.sweep.grid import points
 
-    configs = points(words)
-    if experiment:
-        configs = [check_names(replace(config, experiment=experiment)) for config in configs]
-    return configs
+    return [in_experiment(config, experiment) for config in points(words)]
 
 
 def _dry_run(runs: Any, cluster: Any, as_json: bool) -> int:
@@ -226,7 +206,7 @@ def _watch(experiment: Path, state: str | None, seconds: int) -> int:
             rows, notes = statuses(experiment)
             shown = [row for row in rows if state in (None, row.state)]
             live.update(Group(_status_table(shown), _counts(rows), *notes), refresh=True)
-            if all(row.state in ("done", "failed", "cancelled", "damaged") for row in rows):
+            if all(row.state in ENDED for row in rows):
                 return 0
             time.sleep(seconds)
 

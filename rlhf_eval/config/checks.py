@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 
 from rlhf_eval.config.algorithm_schema import AccelerateConfig, BestOfNConfig, TrainedConfig
 from rlhf_eval.config.plain import fingerprint, flat
@@ -33,6 +34,11 @@ def check(config: RunConfig) -> RunConfig:
         )
     _check_grid(config)
     return check_names(config)
+
+
+def in_experiment(config: RunConfig, experiment: str | None) -> RunConfig:
+    """The configuration in another experiment's folder, where one is named; checked by `check_names`."""
+    return config if experiment is None else check_names(replace(config, experiment=experiment))
 
 
 def check_names(config: RunConfig) -> RunConfig:

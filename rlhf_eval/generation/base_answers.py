@@ -4,14 +4,13 @@ They are made once for all runs of an experiment that agree in policy, generatio
 `<experiment>/shared/base/<policy>--<key>/s0/generate/arena_hard.jsonl`.
 """
 
-import fcntl
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from rlhf_eval.config.plain import fingerprint
 from rlhf_eval.config.schema import BASE, RunConfig
-from rlhf_eval.files import sha256_json
+from rlhf_eval.files import holding, sha256_json
 from rlhf_eval.generation.engines import answer_sets
 from rlhf_eval.judging.arena_hard_answers import questions_by_id
 from rlhf_eval.records import user_prompt
@@ -59,9 +58,7 @@ def make(config: RunConfig, file: Path, advance: Callable[[int, int], None]) -> 
     Raises:
         DataError, ConfigError, StageError: as `answer_sets`.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with (file.parent / "lock").open("w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with holding(file.parent / "lock"):
         if file.exists():
             return
         arena = config.prompts.arena_hard

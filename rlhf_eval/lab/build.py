@@ -5,7 +5,6 @@ with the next missing part. The world's folder is named by a hash of its configu
 so a world is never stale.
 """
 
-import fcntl
 import shutil
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import wait
@@ -15,7 +14,7 @@ from typing import Any
 from rlhf_eval.config.plain import fingerprint
 from rlhf_eval.config.schema import LabConfig
 from rlhf_eval.errors import StageError
-from rlhf_eval.files import sha256_json, sha256_known
+from rlhf_eval.files import holding, sha256_json, sha256_known
 from rlhf_eval.lab.preferences import REWARD_MODELS
 from rlhf_eval.processes import become_child, fork_context
 from rlhf_eval.progress import Progress
@@ -45,9 +44,7 @@ def ensure(lab: LabConfig, jobs: int, progress: Progress) -> Path:
     world = world_path(lab)
     if is_built(lab):
         return world
-    world.mkdir(parents=True, exist_ok=True)
-    with (world / "lock").open("w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with holding(world / "lock"):
         _build(lab, world, jobs, progress)
     return world
 

@@ -5,6 +5,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from rlhf_eval.files import read_tail
+
 TAIL = 32 * 1024
 """Bytes read: a handful of steps, whatever the file's length."""
 PARTS = ("generation", "scoring", "training", "synchronisation", "idle")
@@ -33,11 +35,8 @@ def step_times(metrics: Path) -> StepTimes | None:
     """The last steps of a run's `metrics.jsonl`; None where there are none."""
     if not metrics.exists():
         return None
-    with metrics.open("rb") as stream:
-        stream.seek(max(0, metrics.stat().st_size - TAIL))
-        lines = stream.read().split(b"\n")
     rows = []
-    for line in lines:
+    for line in read_tail(metrics, TAIL).split(b"\n"):
         with suppress(ValueError):  # the first may be cut here, the last by a kill
             rows.append(json.loads(line))
     steps = [row for row in rows if isinstance(row, dict) and "generation_seconds" in row]

@@ -1,6 +1,7 @@
 """What a sweep will take, told before anything is submitted."""
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
@@ -29,6 +30,7 @@ class SweepForecast:
         gpu_hours: of each job at most, all its tasks at their time limit and none interrupted; None where it
             has no limit of its own.
         scripts: each job's, as it would be submitted.
+        queue_known: whether SLURM was asked which runs it has already.
     """
 
     plan: Plan
@@ -36,13 +38,15 @@ class SweepForecast:
     gpu_hours: list[float | None]
     scripts: list[Path]
     judging: judging.Forecast
+    queue_known: bool
 
     def in_words(self) -> list[str]:
         """For the terminal."""
         known = [hours for hours in self.gpu_hours if hours is not None]
         unknown = [job.name for job, hours in zip(self.jobs, self.gpu_hours, strict=True) if hours is None]
         beside = f", beside {', '.join(unknown)} without a time limit" if unknown else ""
-        return [f"at most {sum(known):,.0f} GPU-hours{beside}", *judging.in_words(self.judging)]
+        said = [f"at most {sum(known):,.0f} GPU-hours{beside}", *judging.in_words(self.judging)]
+        return said if self.queue_known else [*said, "No SLURM answers here: which runs it has is not known."]
 
     def as_json(self) -> dict[str, Any]:
         """As `rlhf-eval sweep --dry-run --json` prints it."""
@@ -88,14 +92,18 @@ def forecast(runs: Runs, cluster: ClusterConfig) -> SweepForecast:
         ConfigError: an input is missing.
     """
     experiment = next(iter(runs)).parent
-    here = which("sbatch") is not None
-    planned = plan(runs, active_runs(experiment) if here else ())
-    jobs = graph(planned.points, cluster, slurm.largest_array() if here else USUAL_ARRAY)
+    active, largest, queue_known = set[str](), USUAL_ARRAY, False
+    if which("sbatch"):
+        with suppress(slurm.SlurmError):  # a machine that has its programs and no cluster
+            active, largest, queue_known = active_runs(experiment), slurm.largest_array(), True
+    planned = plan(runs, active)
+    jobs = graph(planned.points, cluster, largest)
     folder = experiment / "sweeps" / DRY_RUN
     scripts = [render(job, cluster, folder) for job in jobs]
     judged = [point.config for point in planned.points if "judge" in point.open]
     places = [localise(c, world_path(c.lab)) if c.lab and is_built(c.lab) else c for c in judged]
-    return SweepForecast(planned, jobs, [_gpu_hours(job) for job in jobs], scripts, judging.forecasts(places))
+    told = judging.forecasts(places)
+    return SweepForecast(planned, jobs, [_gpu_hours(job) for job in jobs], scripts, told, queue_known)
 
 
 def hours(limit: str) -> float:

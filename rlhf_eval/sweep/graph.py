@@ -1,16 +1,17 @@
 """The jobs of a sweep: which stages of which runs each executes, on what, and after which others.
 
-    shared      benchmarks of each reward model, once for all of its runs
+    shared      benchmarks of each reward model and answers of the policy base, once for all of their runs
     train       benchmarks (from what `shared` left) and training
     generate    answers of the trained policy
     judge       judging and scoring, with one server of the judge for all where it needs one
 
 A job is an array with one task a run. Runs that ask for the same resources form a lane: arrays of the same
 runs in the same order, of which every task waits for its counterpart in the array before. So a run whose
-training fails holds back its own answers and nothing else.
+training fails holds back its own answers and nothing else. Best-of-n runs choose among samples that they
+share: the first makes them, in an array before the others'.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -80,29 +81,34 @@ def graph(points: Sequence[Point], cluster: ClusterConfig, largest: int) -> list
     jobs = list(_shared(points, cluster, largest))
     shared = tuple(job.name for job in jobs)
     servers = {judge: f"judge_server-{n}" for n, judge in enumerate(_judges(points, cluster), start=1)}
+    first = _first_to_sample(points)
     lanes: dict[str, list[Point]] = {}
-    for point in points:
+    for point in sorted(points, key=lambda point: point.path not in first):
         if point.open:
-            lanes.setdefault(repr(_lane(point, cluster)), []).append(point)
-    parts = (
-        lane[start : start + largest] for lane in lanes.values() for start in range(0, len(lane), largest)
-    )
-    for number, part in enumerate(parts, start=1):
+            role = (_shares_samples(point), point.path in first)
+            lanes.setdefault(repr((_lane(point, cluster), role)), []).append(point)
+    samplers: tuple[str, ...] = ()
+    for number, part in enumerate(_arrays(lanes.values(), largest), start=1):
+        config, leads = part[0].config, part[0].path in first
+        waits_for = (*shared, *samplers) if _shares_samples(part[0]) and not leads else shared
         before: str | None = None
         for kind, stages in _steps(part[0]):
+            asked = _served(config, cluster) if kind == "judge" else []
             job = Job(
                 f"{kind}-{number}",
                 kind,
                 stages,
                 tuple(part),
-                resources(part[0].config, kind, cluster),
+                resources(config, kind, cluster),
                 follows=before,
-                after=() if before else shared,
-                rollout_server=kind == "train" and needs_rollout_server(part[0].config),
-                asks=_asks(part[0].config, servers, cluster) if kind == "judge" else (),
+                after=() if before else waits_for,
+                rollout_server=kind == "train" and needs_rollout_server(config),
+                asks=tuple((field, servers[judge]) for field, judge in asked),
             )
             jobs.append(job)
             before = job.name
+        if leads:
+            samplers = (*samplers, f"generate-{number}")
     for judge, name in servers.items():
         before_asking = [job.follows for job in jobs if name in dict(job.asks).values()]
         jobs.append(
@@ -190,34 +196,53 @@ def _judges(points: Sequence[Point], cluster: ClusterConfig) -> list[JudgeConfig
     return list(dict.fromkeys(judge for point in open_points for _, judge in _served(point.config, cluster)))
 
 
-def _asks(
-    config: RunConfig, servers: Mapping[JudgeConfig, str], cluster: ClusterConfig
-) -> tuple[tuple[str, str], ...]:
-    return tuple((field, servers[judge]) for field, judge in _served(config, cluster))
-
-
 def _shared(points: Sequence[Point], cluster: ClusterConfig, largest: int) -> Iterator[Job]:
     """Each reward model's benchmarks, by the first run that has them open; its other runs find the scores in
     the experiment's store. A run that executes anything makes its policy base's answers first: where there
     are no benchmarks, the first run of each policy has a task for these alone."""
     first: dict[str, Point] = {}
-    answered: set[str] = set()
     for point in points:
         config = point.config
-        base = sha256_json([fingerprint(part) for part in (config.policy, config.generation, config.prompts)])
-        if "benchmark" in point.open and config.benchmarks and config.reward_model.kind != UNTRAINED:
+        if "benchmark" not in point.open:
+            continue
+        if config.benchmarks and config.reward_model.kind != UNTRAINED:
             key = sha256_json([fingerprint(config.reward_model), fingerprint(config.benchmarks)])
-            if first.setdefault(key, point) is point:
-                answered.add(base)
-        elif "benchmark" in point.open and uses_base(config) and base not in answered:
-            first.setdefault(base, point)
+            first.setdefault(key, point)
+        elif uses_base(config):
+            first.setdefault(_base(config), point)
+    answered = {_base(point.config) for point in first.values() if point.config.benchmarks}
     lanes: dict[Resources, list[Point]] = {}
-    for point in first.values():
-        lanes.setdefault(resources(point.config, "shared", cluster), []).append(point)
-    parts = [
-        (asked, lane[start : start + largest])
-        for asked, lane in lanes.items()
-        for start in range(0, len(lane), largest)
-    ]
-    for number, (asked, part) in enumerate(parts, start=1):
+    for key, point in first.items():
+        if key not in answered:
+            lanes.setdefault(resources(point.config, "shared", cluster), []).append(point)
+    for number, part in enumerate(_arrays(lanes.values(), largest), start=1):
+        asked = resources(part[0].config, "shared", cluster)
         yield Job(f"shared-{number}", "shared", ("benchmark",), tuple(part), asked)
+
+
+def _base(config: RunConfig) -> str:
+    """Whose answers are the baseline where that is the policy base."""
+    return sha256_json([fingerprint(part) for part in (config.policy, config.generation, config.prompts)])
+
+
+def _shares_samples(point: Point) -> bool:
+    """Whether a run chooses among samples that other reward models' runs choose among too."""
+    config = point.config
+    trains = config.reward_model.kind != UNTRAINED
+    return trains and config.algorithm.kind == "best_of_n" and "generate" in point.open
+
+
+def _first_to_sample(points: Sequence[Point]) -> set[Path]:
+    """Of the runs that share samples, the first of each kind: others would wait for it with their GPUs."""
+    first: dict[str, Path] = {}
+    for point in filter(_shares_samples, points):
+        key = sha256_json([_base(point.config), fingerprint(point.config.algorithm), point.config.seed])
+        first.setdefault(key, point.path)
+    return set(first.values())
+
+
+def _arrays(lanes: Iterable[list[Point]], largest: int) -> Iterator[list[Point]]:
+    """Lanes, cut to what an array may have."""
+    for lane in lanes:
+        for start in range(0, len(lane), largest):
+            yield lane[start : start + largest]

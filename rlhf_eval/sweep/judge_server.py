@@ -28,14 +28,9 @@ PATIENCE_SECONDS = 30.0
 """Between two looks at SLURM's queue."""
 
 
-def write(file: Path, judge: JudgeConfig, needed_by: str) -> Path:
-    """Write what the server's job reads; returns where its address will stand.
-
-    Args:
-        needed_by: kind of the jobs that the server is for.
-    """
-    write_json(file, {"judge": plain(judge), "needed_by": needed_by})
-    return address_file(file)
+def write(file: Path, judge: JudgeConfig) -> None:
+    """Write what the server's job reads."""
+    write_json(file, plain(judge))
 
 
 def address_file(file: Path) -> Path:
@@ -50,13 +45,12 @@ def serve(file: Path) -> None:
         JudgeError: the judge's command could not be started.
         Interrupted: a signal came: to be started again.
     """
-    told = read_json(file)
-    judge = TypeAdapter(JudgeConfig).validate_python(told["judge"])
+    judge = TypeAdapter(JudgeConfig).validate_python(read_json(file))
     address = address_file(file)
     try:
         with serving(judge) as base_url:
             write_text(address, f"{seen_by_others(base_url, os.environ)}\n")
-            while _is_needed(file.parent, told["needed_by"]):
+            while _is_needed(file.parent):
                 time.sleep(PATIENCE_SECONDS)
     finally:
         address.unlink(missing_ok=True)
@@ -71,8 +65,8 @@ def seen_by_others(base_url: str, environment: Mapping[str, str]) -> str:
     return urlunsplit(parts._replace(netloc=host if parts.port is None else f"{host}:{parts.port}"))
 
 
-def _is_needed(folder: Path, kind: str) -> bool:
-    jobs = [row["job_id"] for row in read_jsonl(folder / "jobs.jsonl") if row["kind"] == kind]
+def _is_needed(folder: Path) -> bool:
+    jobs = [row["job_id"] for row in read_jsonl(folder / "jobs.jsonl") if row["kind"] == "judge"]
     try:
         return not jobs or any(state.active for state in slurm.queue(jobs).values())
     except slurm.SlurmError:  # SLURM's controller is away for a moment, and nothing is known

@@ -16,14 +16,14 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlhf_eval.config.checks import check_names
+from rlhf_eval.config.checks import in_experiment
 from rlhf_eval.config.compose import compose, conf_folder, from_plain, groups, run_path
 from rlhf_eval.config.grid import grid_point
 from rlhf_eval.config.inputs import require_inputs
@@ -222,7 +222,7 @@ def _checked(config: RunConfig, experiment: str | None) -> RunConfig:
     """The configuration with its experiment replaced, after the checks that `compose` leaves to others."""
     check_kinds(config)
     grid_point(config)
-    return check_names(replace(config, experiment=experiment)) if experiment else config
+    return in_experiment(config, experiment)
 
 
 def _settings(launcher: str, folder: Path) -> list[str]:

@@ -8,13 +8,12 @@ lock                held while a sweep is submitted
      logs/          what the tasks print, <job>-<task>.log
 """
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlhf_eval.files import append_jsonl, read_jsonl
+from rlhf_eval.files import append_jsonl, holding, read_jsonl
 from rlhf_eval.sweep.graph import Job
 from rlhf_eval.sweep.slurm import TaskId
 
@@ -35,6 +34,11 @@ class Task:
     run: str
     log: Path
 
+    @property
+    def name(self) -> str:
+        """As SLURM calls it, such as 12_3."""
+        return f"{self.id[0]}_{self.id[1]}"
+
 
 def sweeps_folder(experiment: Path) -> Path:
     """Where an experiment's sweeps are recorded."""
@@ -53,10 +57,7 @@ def new_folder(experiment: Path) -> Path:
 @contextmanager
 def submitting(experiment: Path) -> Iterator[None]:
     """Hold the experiment while a sweep is planned and submitted; a second one waits."""
-    folder = sweeps_folder(experiment)
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with holding(sweeps_folder(experiment) / "lock"):
         yield
 
 

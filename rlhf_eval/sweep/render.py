@@ -40,7 +40,7 @@ def render(job: Job, cluster: ClusterConfig, folder: Path) -> Path:
     environment.filters["quote"] = lambda value: shlex.quote(str(value))
     script, runs_file, judge_file = (folder / f"{job.name}.{suffix}" for suffix in ("sbatch", "runs", "json"))
     if job.judge:
-        judge_server.write(judge_file, job.judge, needed_by="judge")
+        judge_server.write(judge_file, job.judge)
     else:
         write_text(runs_file, "".join(f"{point.path}\n" for point in job.points))
     (folder / "logs").mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """What a sweep asks of SLURM. Every call takes all jobs at once: their number does not grow with the runs."""
 
+import os
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from shutil import which
 from rlhf_eval.errors import ConfigError, RlhfEvalError
 
 TIMEOUT_SECONDS = 120
-FIELDS = ("ArrayJobID", "ArrayTaskID", "State", "Reason", "NodeList", "TimeLeft", "RestartCnt")
+FIELDS = ("ArrayJobID", "ArrayTaskID", "State", "Reason", "NodeList")
 WHOLE = -1
 """In the place of a task's number: all of the array."""
 WIDTH = 120
@@ -29,14 +30,11 @@ class TaskState:
 
     Attributes:
         reason: why it waits, or why it ended; empty if nothing is said.
-        restarts: how often it was put back into the queue; None where that is not known.
     """
 
     state: str
     reason: str
     nodes: str
-    time_left: str
-    restarts: int | None
 
     @property
     def waits(self) -> bool:
@@ -120,11 +118,9 @@ def queue(jobs: Sequence[int]) -> dict[TaskId, TaskState]:
     words = ["squeue", "--noheader", "--array", "--states=all", f"--jobs={wanted}", f"--Format={fields}"]
     found = {}
     for line in _call(words, check=True).stdout.splitlines():
-        job, task, state, reason, nodes, time_left, restarts, *_ = (cell.strip() for cell in line.split("|"))
+        job, task, state, reason, nodes, *_ = (cell.strip() for cell in line.split("|"))
         for number in _numbers(task):
-            found[int(job), number] = TaskState(
-                state, "" if reason == "None" else reason, nodes, time_left, int(restarts or 0)
-            )
+            found[int(job), number] = TaskState(state, "" if reason == "None" else reason, nodes)
     return found
 
 
@@ -140,7 +136,7 @@ def history(jobs: Sequence[int]) -> dict[TaskId, TaskState]:
         name, state, nodes = line.split("|")
         job, _, task = name.partition("_")
         # "CANCELLED by 1000" names who did it; an array that ended before it began is a single row.
-        known = TaskState(state.split()[0], "", nodes, "", None)
+        known = TaskState(state.split()[0], "", nodes)
         for number in _numbers(task.strip("[]")) if task else (WHOLE,):
             found[int(job), number] = known
     return found
@@ -167,7 +163,9 @@ def _numbers(text: str) -> list[int]:
 
 def _call(words: Sequence[str], check: bool = False) -> "subprocess.CompletedProcess[str]":
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
+        # Without it numbers of tasks are cut after 64 characters.
+        environment = os.environ | {"SLURM_BITSTR_LEN": "0"}
+        done = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, env=environment)
     except FileNotFoundError:
         raise ConfigError(
             f"There is no SLURM on this machine: {words[0]} is not to be found.",

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from shutil import which
-from typing import Any
 
-from rlhf_eval.config.compose import is_edited, load
+from rlhf_eval.config.compose import CHECKSUM, is_edited, load
 from rlhf_eval.errors import ConfigError
+from rlhf_eval.files import read_tail
 from rlhf_eval.runs.directory import RunDirectory, run_directories
 from rlhf_eval.runs.step_times import StepTimes, step_times
 from rlhf_eval.sweep import slurm
@@ -73,6 +73,16 @@ def statuses(experiment: Path) -> tuple[list[RunStatus], list[str]]:
     return rows, notes + hopeless(states.values())
 
 
+def status_of(run: Path) -> RunStatus:
+    """A single run, by its directory; one call of squeue and at most one of sacct.
+
+    Raises:
+        SlurmError: SLURM does not answer.
+    """
+    row, tasks = _from_directory(RunDirectory(run)), tasks_of(run.parent).get(run.name, [])
+    return _from_scheduler(row, tasks, _ask([row], {run.name: tasks}))
+
+
 def hopeless(states: Iterable[TaskState]) -> list[str]:
     """A note on tasks that will not start however long they wait."""
     reasons = Counter(state.reason for state in states if state.waits and state.reason in slurm.HOPELESS)
@@ -105,7 +115,7 @@ def _from_directory(directory: RunDirectory) -> RunStatus:
     named = NAME.fullmatch(row.run)
     try:
         text = directory.config_file.read_text(encoding="utf-8", errors="replace")
-        if named and not is_edited(text) and "sha256" in text:
+        if named and CHECKSUM in text and not is_edited(text):
             return replace(row, reward_model=named["reward_model"], seed=int(named["seed"]))
         config = load(directory.config_file)
     except (ConfigError, FileNotFoundError) as error:
@@ -130,7 +140,7 @@ def _from_scheduler(row: RunStatus, tasks: Sequence[Task], states: Mapping[TaskI
     if row.state == "done":
         return row
     known = [(task, state) for task in tasks if (state := slurm.state_of(task.id, states))]
-    row = replace(row, jobs=tuple(_name(task) for task, state in known if state.active))
+    row = replace(row, jobs=tuple(task.name for task, state in known if state.active))
     if row.state == "damaged":
         return row
     # The first of the last sweep's jobs that has not succeeded tells how the run stands; those after it wait
@@ -157,21 +167,15 @@ def _how(task: Task, state: TaskState) -> str:
         said = f", without a log: {task.log.parent} may not be shared with that node"
     else:
         said = f"; its log ends: {line}" if line else ""
-    return f"{task.kind} job {_name(task)} ended as {state.state}{where}{said}"
+    return f"{task.kind} job {task.name} ended as {state.state}{where}{said}"
 
 
 def last_line(log: Path) -> str | None:
     """The last line of a log that says something; None where there is no log."""
     if not log.exists():
         return None
-    with log.open("rb") as stream:
-        stream.seek(max(0, log.stat().st_size - TAIL))
-        lines = stream.read().decode("utf-8", "replace").splitlines()
+    lines = read_tail(log, TAIL).decode("utf-8", "replace").splitlines()
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
-
-
-def _name(task: Task) -> str:
-    return f"{task.id[0]}_{task.id[1]}"
 
 
 def _skewed(rows: Sequence[RunStatus]) -> list[str]:
@@ -187,10 +191,3 @@ def _skewed(rows: Sequence[RunStatus]) -> list[str]:
         f"The clocks differ: {name} was updated {seconds:.0f} s after this machine's now. Times of different "
         "machines cannot be compared; nothing else depends on them."
     ]
-
-
-def as_json(row: RunStatus) -> dict[str, Any]:
-    """A row of `rlhf-eval status --json`."""
-    from dataclasses import asdict
-
-    return asdict(row)

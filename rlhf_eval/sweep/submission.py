@@ -13,7 +13,7 @@ from rlhf_eval.config.compose import dump, load, run_path
 from rlhf_eval.config.inputs import require_inputs
 from rlhf_eval.config.plain import plain
 from rlhf_eval.config.schema import RunConfig
-from rlhf_eval.errors import ConfigError
+from rlhf_eval.errors import ConfigError, DataError
 from rlhf_eval.files import write_text
 from rlhf_eval.progress import Progress
 from rlhf_eval.runs.directory import PENDING, RunDirectory, run_directories
@@ -23,7 +23,7 @@ from rlhf_eval.runs.stages import STAGES, open_stages
 from rlhf_eval.sweep import slurm
 from rlhf_eval.sweep.graph import Job, Point, graph
 from rlhf_eval.sweep.local import LocalTask, Outcome, run_tasks
-from rlhf_eval.sweep.record import keep, new_folder, submitting, tasks_of
+from rlhf_eval.sweep.record import Task, keep, new_folder, servers_of, submitting, tasks_of
 from rlhf_eval.sweep.render import render
 
 ALL = tuple(name for name, _ in STAGES)
@@ -103,13 +103,37 @@ def existing(experiment: Path) -> Runs:
     return runs
 
 
+def active_tasks(experiment: Path) -> list[Task]:
+    """The tasks of an experiment that wait in SLURM's queue or run."""
+    tasks = [task for group in tasks_of(experiment).values() for task in group]
+    states = slurm.queue(sorted({task.id[0] for task in tasks}))
+    return [task for task in tasks if task.id in states and states[task.id].active]
+
+
 def active_runs(experiment: Path) -> set[str]:
-    """Names of the runs that have a task in SLURM's queue."""
-    tasks = tasks_of(experiment)
-    jobs = sorted({task.id[0] for group in tasks.values() for task in group})
-    states = slurm.queue(jobs)
-    active = {number for number, state in states.items() if state.active}
-    return {run for run, group in tasks.items() if any(task.id in active for task in group)}
+    """Names of the runs that have such a task."""
+    return {task.run for task in active_tasks(experiment)}
+
+
+def cancel(experiment: Path, runs: Collection[str]) -> int:
+    """Take an experiment's jobs and servers out of SLURM's queue, or only the jobs of single runs.
+
+    Returns:
+        The number of tasks that were to do something.
+
+    Raises:
+        ConfigError: there is no SLURM.
+        DataError: nothing was submitted for one of the runs.
+    """
+    slurm.require_slurm()
+    if unknown := set(runs) - set(tasks_of(experiment)):
+        raise DataError(
+            f"Nothing was submitted to SLURM for {', '.join(sorted(unknown))} of {experiment}.",
+            "`rlhf-eval status` lists the runs; a run that executes here is ended by Ctrl-C or SIGTERM.",
+        )
+    wanted = [task.name for task in active_tasks(experiment) if not runs or task.run in runs]
+    slurm.cancel([*wanted, *([] if runs else map(str, servers_of(experiment)))])
+    return len(wanted)
 
 
 def freeze(points: Sequence[Point]) -> None:

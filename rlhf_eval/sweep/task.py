@@ -116,8 +116,9 @@ def _awaited(file: Path) -> str:
 def _answers(address: str) -> bool:
     """Whether somebody listens there."""
     parts = urlsplit(address)
+    port = parts.port or {"https": 443}.get(parts.scheme, 80)
     try:
-        with socket.create_connection((parts.hostname or "", parts.port or 80), LOOK_SECONDS):
+        with socket.create_connection((parts.hostname or "", port), LOOK_SECONDS):
             return True
     except OSError:
         return False

@@ -4,7 +4,6 @@ The frontier of any n up to the largest comes from one set of samples. The diver
 most log n − (n − 1) / n nats (Stiennon et al. 2020, app. G.3; Beirami et al. 2024).
 """
 
-import fcntl
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 from rlhf_eval.config.algorithm_schema import BestOfNConfig
 from rlhf_eval.config.plain import fingerprint
 from rlhf_eval.config.schema import GenerationConfig, RunConfig
-from rlhf_eval.files import append_jsonl, read_jsonl, sha256_json, write_json, write_jsonl
+from rlhf_eval.files import append_jsonl, holding, read_jsonl, sha256_json, write_json, write_jsonl
 from rlhf_eval.generation.engines import answer_sets
 from rlhf_eval.generation.transformers_engine import load_policy, sample
 from rlhf_eval.records import Prompt, as_json
@@ -214,8 +213,6 @@ def _sample(
         "max_prompt_tokens": config.prompts.max_prompt_tokens,
     }
     folder = shared / sha256_json(key)[:16]
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with holding(folder / "lock"):
         limit = config.prompts.max_prompt_tokens
         return answer_sets(config.policy, config.generation, many, config.seed, limit, folder, advance)

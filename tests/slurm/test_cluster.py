@@ -5,13 +5,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
-from tests.slurm.cluster import Cluster, ClusterFailed, obstacle
+from tests.slurm.cluster import Cluster, ClusterFailed
 
 pytestmark = pytest.mark.slurm
 
@@ -24,14 +23,6 @@ with Cluster.started(Path({folder!r}), nodes=1) as cluster:
     cluster.submit({script!r})
     time.sleep(600)
 """
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    if reason := obstacle():
-        pytest.skip(reason)
-    with Cluster.started(tmp_path_factory.mktemp("slurm") / "cluster") as cluster:
-        yield cluster
 
 
 def the_job(cluster: Cluster, job: str, state: str, seconds: float) -> dict[str, str]:

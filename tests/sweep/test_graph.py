@@ -57,6 +57,45 @@ def test_a_study_of_a_hundred_reward_models_is_five_jobs(lab_run: Configured, cl
     assert jobs["judge_server-1"].with_first == ("generate-1",)
 
 
+def test_best_of_n_samples_are_made_before_others_choose_among_them(
+    lab_run: Configured, cluster: ClusterConfig
+) -> None:
+    best = study(lab_run("reward_model=random", "algorithm=best_of_n_lab"), 3, 2)
+    untrained = lab_run("reward_model=untrained", "algorithm=best_of_n_lab")
+    jobs = named(graph(points([untrained, *best]), cluster, LARGEST))
+    answering = {name: job for name, job in jobs.items() if job.kind == "generate"}
+    runs = {
+        name: [(p.config.reward_model.name, p.config.seed) for p in job.points]
+        for name, job in answering.items()
+    }
+    assert runs == {
+        "generate-1": [("rm0", 0), ("rm0", 1)],
+        "generate-2": [("untrained", 0)],
+        "generate-3": [("rm1", 0), ("rm2", 0), ("rm1", 1), ("rm2", 1)],
+    }
+    assert [answering[name].after for name in runs] == [
+        ("shared-1",),
+        ("shared-1",),
+        ("shared-1", "generate-1"),
+    ]
+
+
+def test_the_policy_base_answers_once_for_each_policy(lab_run: Configured, cluster: ClusterConfig) -> None:
+    config = lab_run("reward_model=random", "prompts.arena_hard.baseline_answers=base")
+    without = replace(config, benchmarks={})
+    other = replace(without, policy=replace(without.policy, name="other"))
+    runs = study(without, 2, 2) + study(other, 2, 2)
+    jobs = named(graph(points(runs), cluster, LARGEST))
+    shared = [point.config for point in jobs["shared-1"].points]
+    assert [(c.policy.name, c.reward_model.name, c.seed) for c in shared] == [
+        ("lab", "rm0", 0),
+        ("other", "rm0", 0),
+    ]
+    # Where there are benchmarks, their tasks make the answers too.
+    jobs = named(graph(points([config, *runs[1:4]]), cluster, LARGEST))
+    assert [point.config for point in jobs["shared-1"].points] == [config]
+
+
 def test_other_benchmarks_of_the_same_reward_model_are_other_shared_work(
     lab_run: Configured, cluster: ClusterConfig
 ) -> None:

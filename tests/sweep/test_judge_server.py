@@ -49,7 +49,8 @@ def start(file: Path) -> "subprocess.Popen[str]":
 def sweep(folder: Path, judge: JudgeConfig = LAB) -> Path:
     """The file of a server that job 13 needs."""
     file = folder / "judge_server-1.json"
-    assert write(file, judge, needed_by="judge") == folder / "judge_server-1.address"
+    write(file, judge)
+    assert address_file(file) == folder / "judge_server-1.address"
     append_jsonl(folder / "jobs.jsonl", {"kind": "train", "job_id": 11, "runs": ["r"]})
     append_jsonl(folder / "jobs.jsonl", {"kind": "judge", "job_id": 13, "runs": ["r"]})
     return file

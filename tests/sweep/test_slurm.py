@@ -13,30 +13,28 @@ from tests.sweep.conftest import Slurm
 
 
 def known(state: str) -> TaskState:
-    return TaskState(state, "", "", "", 0)
+    return TaskState(state, "", "")
 
 
 def test_squeue_is_asked_once_about_all_jobs(slurm: Slurm) -> None:
-    row = "12    |{}    |{}    |{}    |{}    |{}    |{}    |\n"
+    row = "12    |{}    |{}    |{}    |{}    |\n"
     lines = [
-        row.format("0", "RUNNING", "None", "n[1-2]", "1-02:03:04", "0"),
-        row.format("1", "PENDING", "BeginTime", "", "30:00", "2"),
-        row.format("2-7:2%3", "PENDING", "Dependency", "", "30:00", ""),
-        row.format("N/A", "RUNNING", "None", "n4", "30:00", "0"),
+        row.format("0", "RUNNING", "None", "n[1-2]"),
+        row.format("1", "PENDING", "BeginTime", ""),
+        row.format("2-7:2%3", "PENDING", "Dependency", ""),
+        row.format("N/A", "RUNNING", "None", "n4"),
     ]
     slurm.answer("squeue", "".join(lines))
     assert queue([12, 13]) == {
-        (12, 0): TaskState("RUNNING", "", "n[1-2]", "1-02:03:04", 0),
-        (12, 1): TaskState("PENDING", "BeginTime", "", "30:00", 2),
-        **{(12, number): TaskState("PENDING", "Dependency", "", "30:00", 0) for number in (2, 4, 6)},
+        (12, 0): TaskState("RUNNING", "", "n[1-2]"),
+        (12, 1): TaskState("PENDING", "BeginTime", ""),
+        **{(12, number): TaskState("PENDING", "Dependency", "") for number in (2, 4, 6)},
     }
     [call] = slurm.calls("squeue")
     assert "--array" in call
     assert "--states=all" in call
     assert "--jobs=12,13,12,13 " in call
-    assert call.endswith(
-        "ArrayJobID:120|,ArrayTaskID:120|,State:120|,Reason:120|,NodeList:120|,TimeLeft:120|,RestartCnt:120|"
-    )
+    assert call.endswith("ArrayJobID:120|,ArrayTaskID:120|,State:120|,Reason:120|,NodeList:120|")
 
 
 def test_nothing_is_asked_about_no_jobs(slurm: Slurm) -> None:
@@ -55,10 +53,10 @@ def test_accounting_tells_how_tasks_ended(slurm: Slurm) -> None:
     )
     states = history([12, 13])
     assert states == {
-        (12, 0): TaskState("COMPLETED", "", "n1", "", None),
-        (12, 1): TaskState("CANCELLED", "", "n[1-2]", "", None),
-        **{(12, number): TaskState("CANCELLED", "", "None assigned", "", None) for number in (2, 3, 4, 9)},
-        (13, asked.WHOLE): TaskState("TIMEOUT", "", "n3", "", None),
+        (12, 0): TaskState("COMPLETED", "", "n1"),
+        (12, 1): TaskState("CANCELLED", "", "n[1-2]"),
+        **{(12, number): TaskState("CANCELLED", "", "None assigned") for number in (2, 3, 4, 9)},
+        (13, asked.WHOLE): TaskState("TIMEOUT", "", "n3"),
     }
     assert state_of((12, 1), states) == states[12, 1]
     assert state_of((12, 5), states) is None
