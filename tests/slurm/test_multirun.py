@@ -50,6 +50,11 @@ def test_what_sbatch_says_of_a_wrong_partition(cluster: Any, small_lab: list[str
     assert states(tmp_path / "runs" / "lab") == ["pending", "pending"]
 
 
+def is_held(job: dict[str, str]) -> bool:
+    """Whether a job is held; those that other tests cancelled keep the reason."""
+    return job["State"] == "PENDING" and "Held" in job["Reason"]
+
+
 def test_an_edit_of_conf_before_the_start_is_refused(
     cluster: Any, small_lab: list[str], tmp_path: Path
 ) -> None:
@@ -67,12 +72,12 @@ def test_an_edit_of_conf_before_the_start_is_refused(
         text=True,
     )
     try:
-        cluster.wait(lambda jobs: any("Held" in job["Reason"] for job in jobs), 120, "jobs that are held")
+        cluster.wait(lambda jobs: any(map(is_held, jobs)), 120, "jobs that are held")
         file = checkout / "conf" / "algorithm" / "grpo_lab.yaml"
         edited, count = re.subn(r"(?m)^learning_rate:.*$", "learning_rate: 0.5", file.read_text())
         assert count == 1
         file.write_text(edited)
-        for job in {job["ArrayJobID"] for job in cluster.jobs() if "Held" in job["Reason"]}:
+        for job in {job["ArrayJobID"] for job in cluster.jobs() if is_held(job)}:
             cluster.call("scontrol", "release", job)
         out, errors = process.communicate(timeout=120)
     finally:
