@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from rlhf_eval.config.plain import plain
-from rlhf_eval.config.schema import AlpacaEvalConfig, ArenaHardConfig, PromptsConfig, RunConfig
+from rlhf_eval.config.schema import BASE, AlpacaEvalConfig, ArenaHardConfig, PromptsConfig, RunConfig
 from rlhf_eval.errors import DataError
 from rlhf_eval.files import sha256_json
 from rlhf_eval.judging import alpaca_eval, arena_hard, stage
@@ -52,11 +52,6 @@ class Forecast:
         amounts = [expected.money for expected in self.judges.values()]
         known = [amount for amount in amounts if amount is not None]
         return sum(known) if len(known) == len(amounts) else None
-
-
-def forecast(config: RunConfig) -> Forecast:
-    """What the judges of one run are asked, see `forecasts`."""
-    return forecasts([config])
 
 
 def forecasts(configs: Sequence[RunConfig]) -> Forecast:
@@ -127,6 +122,8 @@ class _Places:
     def _look(self, source: str) -> str | _NotHere:
         if source.startswith(LAB):
             return _NotHere(f"The lab's world with '{source}' is not built yet.")
+        if source == BASE:
+            return _NotHere("The policy base's answers are not made yet.")
         if source.startswith(HUB) and not self._hub_answers:
             return _NotHere(
                 "The Hugging Face hub cannot be reached from here. Set HF_HUB_OFFLINE=1 to take its files "

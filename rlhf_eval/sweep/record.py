@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rlhf_eval.files import append_jsonl, holding, read_jsonl
 from rlhf_eval.sweep.graph import Job
@@ -24,12 +25,11 @@ class Task:
 
     Attributes:
         id: of the array, and number in it.
-        job: the job's name in its sweep; kind and stages are the job's.
+        kind: of its job.
         log: what it prints.
     """
 
     id: TaskId
-    job: str
     kind: str
     run: str
     log: Path
@@ -70,17 +70,21 @@ def keep(folder: Path, job: Job, job_id: int) -> None:
 
 def servers_of(experiment: Path) -> list[int]:
     """Job ids of all servers that were submitted."""
-    files = sorted(sweeps_folder(experiment).glob("[0-9]*/jobs.jsonl"))
-    return [row["job_id"] for file in files for row in read_jsonl(file) if not row["runs"]]
+    return [row["job_id"] for _, row in _jobs(experiment) if not row["runs"]]
 
 
 def tasks_of(experiment: Path) -> dict[str, list[Task]]:
     """Everything that was submitted, by run, in the order of submission."""
     found: dict[str, list[Task]] = {}
+    for folder, row in _jobs(experiment):
+        for number, run in enumerate(row["runs"]):
+            log = folder / "logs" / f"{row['name']}-{number}.log"
+            found.setdefault(run, []).append(Task((row["job_id"], number), row["kind"], run, log))
+    return found
+
+
+def _jobs(experiment: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The sweep's folder and the line of every job that SLURM took, oldest first."""
     for file in sorted(sweeps_folder(experiment).glob("[0-9]*/jobs.jsonl")):
         for row in read_jsonl(file):
-            for number, run in enumerate(row["runs"]):
-                log = file.parent / "logs" / f"{row['name']}-{number}.log"
-                task = Task((row["job_id"], number), row["name"], row["kind"], run, log)
-                found.setdefault(run, []).append(task)
-    return found
+            yield file.parent, row

@@ -12,10 +12,14 @@ from rlhf_eval.config.schema import AlpacaEvalConfig, ArenaHardConfig, JudgeConf
 from rlhf_eval.errors import ConfigError, DataError
 from rlhf_eval.files import write_json, write_jsonl
 from rlhf_eval.judging import stage
-from rlhf_eval.judging.forecast import forecast, forecasts, in_words
+from rlhf_eval.judging.forecast import Forecast, forecasts, in_words
 
 SILENT = lambda done, total: None  # noqa: E731
 CHEAP = {"input_price": 2.0, "output_price": 8.0}
+
+
+def forecast(config: RunConfig) -> Forecast:
+    return forecasts([config])
 
 
 def with_sets(config: RunConfig, alpaca_eval: str | None = None, arena_hard: str | None = None) -> RunConfig:
@@ -152,7 +156,7 @@ def test_a_hub_out_of_reach_is_asked_once(monkeypatch) -> None:
     program = (
         "import sys; from rlhf_eval.config.compose import compose; "
         "from rlhf_eval.judging.forecast import *; "
-        "print(*in_words(forecast(compose(sys.argv[1:]))), sep='\\n')"
+        "print(*in_words(forecasts([compose(sys.argv[1:])])), sep='\\n')"
     )
     overrides = ["reward_model=random", "policy=tulu3_8b_sft", "algorithm=grpo", "prompts=alpaca_arena"]
     command = [sys.executable, "-c", program, *overrides, "judge=openai_gpt41"]
@@ -217,11 +221,18 @@ def test_nothing_heavy_is_loaded(config: RunConfig) -> None:
     overrides = ["experiment=lab", "reward_model=lab_clean", *(f"{k}='{v}'" for k, v in sources.items())]
     program = (
         "import sys; from rlhf_eval.config.compose import compose; "
-        "from rlhf_eval.judging.forecast import forecast; "
-        "print(forecast(compose(sys.argv[1:])).calls, *sys.modules)"
+        "from rlhf_eval.judging.forecast import forecasts; "
+        "print(forecasts([compose(sys.argv[1:])]).calls, *sys.modules)"
     )
     command = [sys.executable, "-c", program, *overrides]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     calls, *modules = done.stdout.split()
     assert calls == "100"
     assert not {"torch", "transformers", "trl", "pandas", "openai"} & set(modules)
+
+
+def test_answers_of_the_policy_base_that_are_not_made_yet_are_unknown(config: RunConfig) -> None:
+    prompts = config.prompts
+    base = replace(prompts, arena_hard=replace(prompts.arena_hard, baseline_answers="base"))
+    told = forecast(replace(config, prompts=base))
+    assert told.unknown == {"The policy base's answers are not made yet.": 1}
