@@ -12,7 +12,7 @@ from importlib import import_module
 
 from rlhf_eval.arguments import build_parser
 from rlhf_eval.errors import ConfigError, RlhfEvalError, did_you_mean
-from rlhf_eval.interruption import EXIT_CODE, Interrupted
+from rlhf_eval.interruption import EXIT_CODE, Interrupted, stop_listening
 
 MODULES = {
     **dict.fromkeys(("demo", "run", "validate", "ls"), "runs"),
@@ -46,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    finally:
+        stop_listening()
 
 
 def _carry_out(words: list[str]) -> int:

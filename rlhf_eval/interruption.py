@@ -9,6 +9,8 @@ from typing import Any
 EXIT_CODE = 75
 """EX_TEMPFAIL of sysexits.h: not failed, to be given again."""
 
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+"""SIGUSR1 too: srun ends at SIGTERM, and hands that one on."""
 _waiting: list[bool] = []
 """One entry for each `deferred` block that is open: whether a signal has come since it began."""
 
@@ -20,8 +22,16 @@ class Interrupted(BaseException):
 def listen() -> None:
     """From now on SIGTERM, and SIGUSR1, raise `Interrupted` in the main thread, or are kept until it suits
     (`deferred`)."""
-    signal.signal(signal.SIGTERM, _on_signal)
-    signal.signal(signal.SIGUSR1, _on_signal)  # srun ends at SIGTERM, and hands this one on
+    for number in SIGNALS:
+        signal.signal(number, _on_signal)
+
+
+def stop_listening() -> None:
+    """From now on nothing interrupts a process that listened: how it ends is settled. Python takes its
+    handlers away before it is gone, and a signal that came then would make a success a death."""
+    for number in SIGNALS:
+        if signal.getsignal(number) is _on_signal:
+            signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager

@@ -148,3 +148,24 @@ def test_a_run_saves_and_ends_with_the_code_that_asks_to_be_continued(
     step = max(row["step"] for row in read_jsonl(metrics))
     assert step < 1000
     assert (tmp_path / f"stages/train/checkpoints/checkpoint-{step}/complete.json").exists()
+
+
+def test_a_signal_after_the_end_changes_no_exit_code() -> None:
+    """Python takes its handlers away before it deletes the last objects."""
+    program = """
+import os, signal, sys
+from rlhf_eval.cli import main
+from rlhf_eval.interruption import listen
+
+class Late:
+    def __init__(self): self.kill, self.pid = os.kill, os.getpid()
+    def __del__(self): [self.kill(self.pid, number) for number in (signal_numbers)]
+
+signal_numbers = (signal.SIGUSR1, signal.SIGTERM)
+late = Late()
+listen()
+sys.exit(main(["rank", "nowhere"]))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert "nowhere" in done.stderr

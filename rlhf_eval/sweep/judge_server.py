@@ -18,7 +18,7 @@ from rlhf_eval.config.plain import plain
 from rlhf_eval.config.schema import JudgeConfig
 from rlhf_eval.errors import RlhfEvalError
 from rlhf_eval.files import read_json, read_jsonl, write_json, write_text
-from rlhf_eval.interruption import EXIT_CODE, Interrupted, listen
+from rlhf_eval.interruption import EXIT_CODE, Interrupted, listen, stop_listening
 from rlhf_eval.judging.server import serving
 from rlhf_eval.sweep import slurm
 
@@ -83,3 +83,5 @@ if __name__ == "__main__":
         write_text(address_file(Path(sys.argv[1])), f"{FAILED} {error}\n")
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    finally:
+        stop_listening()
