@@ -137,6 +137,12 @@ class Cluster:
             time.sleep(0.3)
         return jobs
 
+    def overview(self) -> str:
+        """Nodes, and when every job began and ended and where, for a failing test."""
+        nodes = self.call("sinfo", "--Node", "--format=%N %T %E")
+        columns = "JobID,JobName%40,State%20,Submit,Start,End,NodeList"
+        return nodes + self.call("sacct", "--allocations", f"--format={columns}")
+
     def node_down(self, node: str) -> None:
         """Tell SLURM that a node is down: its jobs are requeued, or end; their processes get SIGTERM, and
         SIGKILL 5 s later."""

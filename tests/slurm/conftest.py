@@ -15,9 +15,10 @@ from tests.slurm.cluster import Cluster, obstacle
 
 
 def resources(**gpus: int) -> str:
-    """The override for what each kind of job asks for: a node to itself, so that few run at once."""
+    """The override for what each kind of job asks for: a node to itself, so that few run at once, but for
+    the judge's server, which finds room beside any other."""
     jobs = {"shared": 1, "train": 2, "generate": 1, "judge": 0} | gpus
-    parts = [f"{kind}:{{gpus:{count},cpus:4,memory:4G,time:'20'}}" for kind, count in jobs.items()]
+    parts = [f"{kind}:{{gpus:{count},cpus:3,memory:4G,time:'20'}}" for kind, count in jobs.items()]
     parts.append("judge_server:{gpus:0,cpus:1,memory:1G,time:'20'}")
     return f"cluster.jobs={{{','.join(parts)}}}"
 
@@ -70,22 +71,23 @@ class Login:
         """The experiment's status as soon as `until` holds for it."""
         deadline = time.monotonic() + seconds
         while not until(rows := self.rows(experiment)):
-            assert time.monotonic() < deadline, json.dumps(list(rows.values()), indent=1) + self.tail(
-                experiment
-            )
+            if time.monotonic() > deadline:
+                states = [(row["run"], row["state"], row["stage"], row["error"]) for row in rows.values()]
+                pytest.fail(f"{self.tail(experiment)}\n{states}\n{self.cluster.overview()}")
             time.sleep(1)
         return rows
 
-    def wait_for_end(self, experiment: str, seconds: float = 400) -> dict[str, Any]:
+    def wait_for_end(self, experiment: str, seconds: float = 900) -> dict[str, Any]:
         """The status when nothing goes on any more."""
         ended = ("done", "failed", "cancelled", "damaged")
         return self.wait(experiment, lambda rows: all(r["state"] in ended for r in rows.values()), seconds)
 
-    def wait_for_step(self, run: str, step: int, seconds: float = 200) -> None:
+    def wait_for_step(self, run: str, step: int, seconds: float = 400) -> None:
         """Until a run's training has come so far, by its files."""
         metrics, deadline = self.workdir / run / "metrics.jsonl", time.monotonic() + seconds
         while not metrics.exists() or metrics.read_text().count('"kind": "train"') < step:
-            assert time.monotonic() < deadline, self.tail(str(Path(run).parent))
+            if time.monotonic() > deadline:
+                pytest.fail(f"{self.tail(str(Path(run).parent))}\n{self.cluster.overview()}")
             time.sleep(0.05)
 
     def tail(self, experiment: str) -> str:

@@ -10,22 +10,34 @@ from rlhf_eval.files import read_json, sha256_file
 from tests.slurm.conftest import Login, resources
 
 pytestmark = pytest.mark.slurm
-STEPS = 150
+PACED = """
+import os
+import time
+
+def rule(prompt, completion):
+    if "SLURM_JOB_ID" in os.environ:
+        time.sleep(0.05)
+    return len(completion)
+"""
+"""A reward that takes its time: a training of 150 steps of eight completions lasts a minute and more on any
+machine, and what is to interrupt it doesn't come too late."""
 LONG = (
-    "reward_model=lab_clean_small",
+    "reward_model=rule",
+    "reward_model.function=paced.py:rule",
     "seed=0",
-    f"algorithm.steps={STEPS}",
+    "algorithm.steps=150",
     "algorithm.checkpoint_every=25",
     "~benchmarks.lab_public",
     "~benchmarks.lab_private",
 )
-"""A training of half a minute or more: without benchmarks, so that it is the first job."""
+"""Without benchmarks, so that the training is the first job."""
 WEIGHTS = "stages/train/policy/model.safetensors"
 
 
 @pytest.fixture(scope="module")
 def undisturbed(login: Login) -> dict[str, str]:
     """SHA-256 of what such a run leaves when nothing happens to it."""
+    (login.workdir / "paced.py").write_text(PACED)
     words = [word for word in login.lab if not word.startswith(("algorithm.steps", "algorithm.checkpoint"))]
     done = login.call("run", *words, *LONG, "--experiment", "undisturbed")
     assert done.returncode == 0, done.stderr
@@ -72,7 +84,8 @@ def test_preemption_time_limit_requeue_and_node_failure(login: Login, undisturbe
     _, preempted = begin(login, "preempted")
     node = task(login, preempted)["NodeList"]
     cluster.submit("sleep 1", "--partition=high", f"--nodelist={node}", "--exclusive")
-    begin(login, "out-of-time", "cluster.jobs.train.time=1", "cluster.signal_seconds=30")
+    # SLURM looks every half minute whether a signal is due by the next time: here 30 to 60 s after the start.
+    begin(login, "out-of-time", "cluster.jobs.train.time=2", "cluster.signal_seconds=60")
     _, requeued = begin(login, "requeued")
     cluster.call("scontrol", "requeue", requeued)
     _, lost = begin(login, "node-down")

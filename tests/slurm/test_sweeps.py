@@ -34,7 +34,7 @@ def ended(login: Login) -> dict[str, Any]:
     for process in sweeps:
         _, err = process.communicate(timeout=120)
         assert process.returncode == 0, err
-    return login.wait_for_end(EXPERIMENT, 600)
+    return login.wait_for_end(EXPERIMENT)
 
 
 def runs(ended: dict[str, Any], reward_model: str) -> list[dict[str, Any]]:
