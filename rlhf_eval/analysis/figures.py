@@ -22,7 +22,7 @@ from rlhf_eval.analysis.style import (
     styled,
     wrapped,
 )
-from rlhf_eval.analysis.table import RunRecord
+from rlhf_eval.analysis.experiment import RunRecord
 from rlhf_eval.analysis.tables import span
 from rlhf_eval.analysis.tidy import correlation_rows, curve_rows, ranking_rows
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from rlhf_eval.analysis.ranking import Ranking
-from rlhf_eval.analysis.table import RunRecord
+from rlhf_eval.analysis.experiment import RunRecord
 
 
 def ranking_rows(ranking: Ranking) -> list[dict[str, Any]]:

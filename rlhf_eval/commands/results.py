@@ -37,7 +37,7 @@ def report(options: Namespace) -> int:
 
 def _ranking(options: Namespace) -> tuple[Sequence[Any], Any]:
     from rlhf_eval.analysis.ranking import rank
-    from rlhf_eval.analysis.table import load_runs
+    from rlhf_eval.analysis.experiment import load_runs
 
     runs = load_runs(options.experiment_folder)
     return runs, rank(runs, metric=options.metric, benchmark=options.benchmark)
@@ -48,7 +48,7 @@ def write_results(folder: Path) -> tuple[Any, list[Path]]:
     from rlhf_eval.analysis.figures import write_figures
     from rlhf_eval.analysis.ranking import rank
     from rlhf_eval.analysis.report import write_report
-    from rlhf_eval.analysis.table import load_runs
+    from rlhf_eval.analysis.experiment import load_runs
 
     runs = load_runs(folder)
     ranking = rank(runs)

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from rlhf_eval.analysis.intervals import wilson
-from rlhf_eval.analysis.table import RunRecord
+from rlhf_eval.analysis.experiment import RunRecord
 
 CONFIG = {
     "reward_model": {"name": "clean", "kind": "classifier", "model": "lab:rm/clean"},

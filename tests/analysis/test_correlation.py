@@ -12,7 +12,7 @@ from scipy import stats
 from rlhf_eval.analysis.coefficients import kendall, pearson, spearman
 from rlhf_eval.analysis.correlation import correlate, correlations
 from rlhf_eval.analysis.ranking import rank
-from rlhf_eval.analysis.table import load_runs
+from rlhf_eval.analysis.experiment import load_runs
 
 Add = Callable[..., Path]
 

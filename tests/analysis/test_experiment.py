@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_eval.analysis.table import load_runs
+from rlhf_eval.analysis.experiment import load_runs
 from rlhf_eval.errors import ConfigError, DataError
 
 Add = Callable[..., Path]
