@@ -14,8 +14,8 @@ from pathlib import Path
 
 from scipy.stats import spearmanr
 
-from rlhf_eval.analysis.ranking import rank
 from rlhf_eval.analysis.experiment import load_runs
+from rlhf_eval.analysis.ranking import rank
 
 RLHF_EVAL = str(Path(sys.executable).with_name("rlhf-eval"))
 

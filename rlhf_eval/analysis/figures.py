@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from rlhf_eval.analysis.correlation import Correlation, correlations
+from rlhf_eval.analysis.experiment import RunRecord
 from rlhf_eval.analysis.labels import place_labels
 from rlhf_eval.analysis.ranking import Ranking, RankRow
 from rlhf_eval.analysis.style import (
@@ -22,7 +23,6 @@ from rlhf_eval.analysis.style import (
     styled,
     wrapped,
 )
-from rlhf_eval.analysis.experiment import RunRecord
 from rlhf_eval.analysis.tables import span
 from rlhf_eval.analysis.tidy import correlation_rows, curve_rows, ranking_rows
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from rlhf_eval.analysis.coefficients import spearman
+from rlhf_eval.analysis.experiment import RunRecord
 from rlhf_eval.analysis.intervals import LEVEL, nested_bootstrap, percentile_interval
 from rlhf_eval.analysis.metrics import METRICS, Metric
 from rlhf_eval.analysis.selection import choices_in_words
-from rlhf_eval.analysis.experiment import RunRecord
 from rlhf_eval.errors import ConfigError, DataError, did_you_mean
 
 

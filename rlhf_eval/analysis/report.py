@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from rlhf_eval.analysis.correlation import correlations
+from rlhf_eval.analysis.experiment import RunRecord
 from rlhf_eval.analysis.figures import draw_correlation, draw_curves, draw_ranking
 from rlhf_eval.analysis.metrics import METRICS
 from rlhf_eval.analysis.ranking import Ranking
 from rlhf_eval.analysis.style import inline_svg
-from rlhf_eval.analysis.experiment import RunRecord
 from rlhf_eval.analysis.tables import page_templates, span
 from rlhf_eval.analysis.tidy import curve_rows
 from rlhf_eval.analysis.wording import headline

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from rlhf_eval.analysis.ranking import Ranking
 from rlhf_eval.analysis.experiment import RunRecord
+from rlhf_eval.analysis.ranking import Ranking
 
 
 def ranking_rows(ranking: Ranking) -> list[dict[str, Any]]:

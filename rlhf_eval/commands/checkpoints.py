@@ -19,8 +19,8 @@ MEASURES = {
 
 
 def checkpoints(options: Namespace) -> int:
-    from rlhf_eval.analysis.selection import choices_in_words
     from rlhf_eval.analysis.experiment import experiment_kl, grid_choices, read_runs
+    from rlhf_eval.analysis.selection import choices_in_words
     from rlhf_eval.config.grid import grid_points
 
     runs = read_runs(options.experiment_folder)

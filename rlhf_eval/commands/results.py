@@ -36,8 +36,8 @@ def report(options: Namespace) -> int:
 
 
 def _ranking(options: Namespace) -> tuple[Sequence[Any], Any]:
-    from rlhf_eval.analysis.ranking import rank
     from rlhf_eval.analysis.experiment import load_runs
+    from rlhf_eval.analysis.ranking import rank
 
     runs = load_runs(options.experiment_folder)
     return runs, rank(runs, metric=options.metric, benchmark=options.benchmark)
@@ -45,10 +45,10 @@ def _ranking(options: Namespace) -> tuple[Sequence[Any], Any]:
 
 def write_results(folder: Path) -> tuple[Any, list[Path]]:
     """Rank an experiment's finished runs; write figures and report unless they are newer than every score."""
+    from rlhf_eval.analysis.experiment import load_runs
     from rlhf_eval.analysis.figures import write_figures
     from rlhf_eval.analysis.ranking import rank
     from rlhf_eval.analysis.report import write_report
-    from rlhf_eval.analysis.experiment import load_runs
 
     runs = load_runs(folder)
     ranking = rank(runs)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import yaml
 
-from rlhf_eval.analysis.intervals import wilson
 from rlhf_eval.analysis.experiment import RunRecord
+from rlhf_eval.analysis.intervals import wilson
 
 CONFIG = {
     "reward_model": {"name": "clean", "kind": "classifier", "model": "lab:rm/clean"},

@@ -11,8 +11,8 @@ from scipy import stats
 
 from rlhf_eval.analysis.coefficients import kendall, pearson, spearman
 from rlhf_eval.analysis.correlation import correlate, correlations
-from rlhf_eval.analysis.ranking import rank
 from rlhf_eval.analysis.experiment import load_runs
+from rlhf_eval.analysis.ranking import rank
 
 Add = Callable[..., Path]
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rlhf_eval.analysis.experiment import load_runs
 from rlhf_eval.analysis.figures import draw_correlation, write_figures
 from rlhf_eval.analysis.ranking import rank
 from rlhf_eval.analysis.style import inline_svg, wrapped
-from rlhf_eval.analysis.experiment import load_runs
 
 Add = Callable[..., Path]
 

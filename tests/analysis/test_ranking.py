@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from rlhf_eval.analysis.ranking import rank
 from rlhf_eval.analysis.experiment import load_runs
+from rlhf_eval.analysis.ranking import rank
 from rlhf_eval.errors import ConfigError, DataError
 
 Add = Callable[..., Path]

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rlhf_eval.analysis.experiment import load_runs
 from rlhf_eval.analysis.ranking import rank
 from rlhf_eval.analysis.report import write_report
-from rlhf_eval.analysis.experiment import load_runs
 from rlhf_eval.analysis.wording import headline, not_separable
 from rlhf_eval.files import read_json, write_json
 

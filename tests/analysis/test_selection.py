@@ -12,9 +12,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlhf_eval.analysis.experiment import check_comparable, experiment_kl, grid_choices, load_runs, read_runs
 from rlhf_eval.analysis.ranking import rank
 from rlhf_eval.analysis.selection import choose, common_kl, equal_kl, last, peak
-from rlhf_eval.analysis.experiment import check_comparable, experiment_kl, grid_choices, load_runs, read_runs
 from rlhf_eval.errors import DataError
 
 Add = Callable[..., Path]
