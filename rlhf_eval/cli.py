@@ -19,10 +19,15 @@ MODULES = {
     **dict.fromkeys(("sweep", "status", "cancel", "logs"), "sweeps"),
     **dict.fromkeys(("rank", "plot", "report"), "results"),
     "checkpoints": "checkpoints",
+    "frontier": "frontier",
+    "table": "table",
+    "correlate": "correlate",
     "reward": "rewards",
     **dict.fromkeys(("benchmark", "private"), "benchmarks"),
     "audit": "audits",
     "score": "scores",
+    "power": "power",
+    "judge": "adaptive",
 }
 """Where each command's deed stands in `rlhf_eval/commands/`: a function of its name."""
 

@@ -17,7 +17,7 @@ from rlhf_eval.config.compose import compose, run_path
 from rlhf_eval.runs.directory import RunDirectory
 
 COMMANDS = ("demo", "run", "rank", "plot", "report", "status", "ls", "validate", "checkpoints", "reward")
-COMMANDS += ("benchmark", "private", "audit", "score")
+COMMANDS += ("benchmark", "private", "audit", "score", "correlate", "frontier", "table", "power")
 
 
 @pytest.fixture
@@ -155,7 +155,10 @@ def test_rank_json_is_the_contract(experiment: Path, capsys: pytest.CaptureFixtu
     rows = printed_json(capsys, "rank", str(experiment), "--json")
     assert [row["reward_model"] for row in rows] == ["lab_clean", "lab_noisy", "random"]
     assert list(rows[0]) == (
-        "reward_model control n_seeds score low high rank rank_low rank_high benchmark".split()
+        "reward_model control n_seeds score low high rank rank_low rank_high "
+        "benchmark benchmark_low benchmark_high benchmark_n gold probability_best tier "
+        "difference difference_low difference_high better_than_untrained "
+        "control_difference control_difference_low control_difference_high".split()
     )
     assert rows[0]["score"] == pytest.approx(70)
     assert [row["control"] for row in rows] == [False, False, True]

@@ -1,36 +1,50 @@
-"""The figures: benchmark against downstream score, the ranking, and the curves over training."""
+"""The figures: which there are, the ranking, and benchmark against downstream score."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rlhf_eval.analysis.comparison_figures import draw_head_to_head, draw_length
 from rlhf_eval.analysis.correlation import Correlation, correlations
+from rlhf_eval.analysis.curve_figures import draw_curves, draw_frontiers
 from rlhf_eval.analysis.experiment import RunRecord
-from rlhf_eval.analysis.labels import place_labels
+from rlhf_eval.analysis.frontier import frontiers
+from rlhf_eval.analysis.head_to_head import head_to_head
+from rlhf_eval.analysis.labels import NAMED, NUMBERED, place_labels, point_labels
 from rlhf_eval.analysis.ranking import Ranking, RankRow
 from rlhf_eval.analysis.style import (
     ACCENT,
-    COLOURS,
-    DASHES,
     INK,
     PAPER,
     SOFT,
+    legend,
     new_figure,
     save,
     styled,
+    title,
     wrapped,
 )
 from rlhf_eval.analysis.tables import span
-from rlhf_eval.analysis.tidy import correlation_rows, curve_rows, ranking_rows
+from rlhf_eval.analysis.tidy import (
+    correlation_rows,
+    curve_rows,
+    frontier_rows,
+    head_to_head_rows,
+    length_rows,
+    ranking_rows,
+)
+
+RANKED = 40
+"""Rows of the ranking figure; the CSV beside it has all."""
 
 
 def write_figures(runs: Sequence[RunRecord], ranking: Ranking, folder: Path) -> list[Path]:
-    """Write each figure as PNG and SVG, with the numbers it shows as CSV.
+    """Write each figure as PNG, SVG and PDF, with its numbers as CSV.
 
-    `ranking` always; `correlation` if a benchmark was measured; `curves` if checkpoints were.
+    `ranking` always; `correlation` if a benchmark was measured; `curves` and `frontiers` if checkpoints were;
+    `head_to_head` if there are two policies; `length` if the lengths of answers are recorded.
 
     Returns:
         the files written.
@@ -38,9 +52,17 @@ def write_figures(runs: Sequence[RunRecord], ranking: Ranking, folder: Path) -> 
     paths = save(draw_ranking(ranking), folder, "ranking", ranking_rows(ranking))
     if ranking.benchmark is not None:
         paths += save(draw_correlation(ranking), folder, "correlation", correlation_rows(ranking))
-    rows = curve_rows(runs)
-    if rows:
-        paths += save(draw_curves(rows), folder, "curves", rows)
+    curves = curve_rows(runs)
+    if curves:
+        found = frontiers(runs)
+        paths += save(draw_curves(curves, ranking), folder, "curves", curves)
+        paths += save(draw_frontiers(found, ranking), folder, "frontiers", frontier_rows(found))
+    matrix = head_to_head(runs, ranking)
+    if len(matrix.names) > 1:
+        paths += save(draw_head_to_head(matrix), folder, "head_to_head", head_to_head_rows(matrix))
+    lengths = length_rows(runs, ranking)
+    if lengths:
+        paths += save(draw_length(lengths), folder, "length", lengths)
     return paths
 
 
@@ -60,17 +82,23 @@ def draw_correlation(ranking: Ranking) -> Any:
         found = correlations(ranking)
         lines = [_sentence(one) for one in found]
         if any(one.n >= 3 for one in found):
-            lines.append("Brackets: 95 % interval from the noise of both measurements.")
+            lines.append("Brackets: 95 % intervals.")
+        if len(rows) > NAMED:
+            first = f", of the first {NUMBERED}" if len(rows) > NUMBERED else ""
+            lines.append(f"Numbers: place in the ranking{first}.")
         axes.text(0, 1.015, "\n".join(lines), transform=axes.transAxes, fontsize=8.2, color=SOFT, va="bottom")
-        _title(axes, "Benchmark accuracy against downstream score", pad=10 + 11.5 * len(lines))
-        _legend(figure, rows, ranking.untrained is not None)
+        title(axes, "Benchmark accuracy against downstream score", pad=10 + 11.5 * len(lines))
+        legend(figure, any(row.control for row in rows), ranking.untrained is not None)
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
+        places = [place for place, row in enumerate(ranking.rows, 1) if row.benchmark is not None]
+        texts = point_labels([row.reward_model for row in rows], list(places))
+        named = rows[: len(texts)]
         place_labels(
             axes,
-            [row.benchmark or 0.0 for row in rows],
-            [row.score for row in rows],
-            [wrapped(row.reward_model) for row in rows],
+            [row.benchmark or 0.0 for row in named],
+            [row.score for row in named],
+            texts,
             _obstacles(axes, rows, ranking),
         )
     return figure
@@ -78,7 +106,8 @@ def draw_correlation(ranking: Ranking) -> Any:
 
 def draw_ranking(ranking: Ranking) -> Any:
     """Score with interval of each reward model, best on top; the interval of its rank beside it."""
-    rows = ranking.rows
+    rows = ranking.rows[:RANKED]
+    more = f" (best {RANKED} of {len(ranking.rows)})" if len(ranking.rows) > RANKED else ""
     with styled():
         figure = new_figure(7.4, 1.6 + 0.36 * len(rows))
         axes = figure.add_subplot()
@@ -115,46 +144,8 @@ def draw_ranking(ranking: Ranking) -> Any:
         if ranking.untrained:
             _reference_line(axes, ranking, axes.axvline)
         _pad(axes, 0.05, 0)
-        _title(axes, "Downstream score of each reward model", pad=18)
-        _legend(figure, rows, ranking.untrained is not None)
-    return figure
-
-
-def draw_curves(rows: Sequence[dict[str, Any]]) -> Any:
-    """Proxy and gold reward over √KL (the distance of Gao et al. 2023), thin per seed, bold the mean."""
-    panels = [("proxy_reward", "proxy reward (standard deviations)")]
-    if any(row["gold_reward"] is not None for row in rows):
-        panels.append(("gold_reward", "gold reward"))
-    names = sorted({(row["control"], row["reward_model"]) for row in rows})
-    looks = _looks(names)
-    with styled():
-        figure = new_figure(4.4 * len(panels) + 1.6, 4.2)
-        for axes, (field, label) in zip(
-            np.atleast_1d(figure.subplots(1, len(panels), sharex=True)), panels, strict=True
-        ):
-            for control, name in names:
-                own = [row for row in rows if row["reward_model"] == name and row[field] is not None]
-                if not own:
-                    continue
-                for seed in sorted({row["seed"] for row in own}):
-                    line = np.array([(row["sqrt_kl"], row[field]) for row in own if row["seed"] == seed])
-                    axes.plot(*line.T, linewidth=0.7, alpha=0.45, **looks[name])
-                mean = _mean_curve(own, field)
-                axes.plot(
-                    *mean.T, linewidth=2, label=wrapped(name), zorder=2 if control else 3, **looks[name]
-                )
-                axes.plot(
-                    *mean[-1],
-                    "o",
-                    markersize=5.5,
-                    color=looks[name]["color"],
-                    markerfacecolor=PAPER if control else None,
-                )
-            axes.set_ylabel(label)
-            axes.set_xlabel("√KL to the initial policy (√nats per completion)")
-        _title(figure.axes[0], "Reward over distance from the initial policy", pad=10)
-        handles, texts = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, texts, loc="outside right center", fontsize=8.5)
+        title(axes, f"Downstream score of each reward model{more}", pad=18)
+        legend(figure, any(row.control for row in rows), ranking.untrained is not None)
     return figure
 
 
@@ -178,25 +169,6 @@ def _point(axes: Any, row: RankRow) -> None:
 def _reference_line(axes: Any, ranking: Ranking, draw: Any) -> None:
     assert ranking.untrained is not None
     draw(ranking.untrained.score, color=INK, linewidth=1, linestyle=(0, (4, 3)), alpha=0.7, zorder=1)
-
-
-def _title(axes: Any, text: str, pad: float) -> None:
-    axes.set_title(text, loc="left", fontsize=11.5, weight="bold", pad=pad)
-
-
-def _legend(figure: Any, rows: Sequence[RankRow], reference: bool) -> None:
-    from matplotlib.lines import Line2D
-
-    handles = [Line2D([], [], marker="o", linestyle="", color=ACCENT, label="reward model")]
-    if any(row.control for row in rows):
-        handles.append(
-            Line2D([], [], marker="o", linestyle="", color=SOFT, markerfacecolor=PAPER, label="control")
-        )
-    if reference:
-        handles.append(
-            Line2D([], [], color=INK, linewidth=1, linestyle=(0, (4, 3)), label="untrained policy")
-        )
-    figure.legend(handles=handles, ncols=3, fontsize=8.5, loc="outside lower center")
 
 
 def _pad(axes: Any, x: float, y: float) -> None:
@@ -235,28 +207,3 @@ def _sentence(found: Correlation) -> str:
         return found.warning or ""
     parts = (("Pearson", found.pearson), ("Spearman", found.spearman), ("Kendall", found.kendall))
     return f"{found.label} (n = {found.n}):  " + "   ".join(f"{name} {c}" for name, c in parts)
-
-
-def _looks(names: Sequence[tuple[bool, str]]) -> dict[str, dict[str, Any]]:
-    """Colour for candidates, grey for controls; dashes once colours repeat."""
-    candidates = [name for control, name in names if not control]
-    controls = [name for control, name in names if control]
-    looks = {
-        name: {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[i // len(COLOURS) % len(DASHES)]}
-        for i, name in enumerate(candidates)
-    }
-    return looks | {
-        name: {"color": SOFT, "linestyle": DASHES[1 + i % (len(DASHES) - 1)]}
-        for i, name in enumerate(controls)
-    }
-
-
-def _mean_curve(rows: Sequence[dict[str, Any]], field: str) -> np.ndarray:
-    """Mean over seeds of √KL and reward at each checkpoint that every seed has, shape (checkpoints, 2)."""
-    by_step = defaultdict(list)
-    for row in rows:
-        by_step[row["step"]].append((row["sqrt_kl"], row[field]))
-    most = max(map(len, by_step.values()))
-    return np.array(
-        [np.mean(by_step[step], axis=0) for step in sorted(by_step) if len(by_step[step]) == most]
-    )

@@ -6,11 +6,27 @@ from typing import Any
 
 import numpy as np
 
-from rlhf_eval.analysis.style import PAPER
+from rlhf_eval.analysis.style import PAPER, wrapped
 
 _DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
 _DISTANCES = (7.0, 13.0, 22.0, 34.0, 50.0, 70.0)
 """Pixels at 72 dpi (points) between a point and the nearest edge of its label."""
+
+
+NAMED, NUMBERED = 14, 60
+"""Points that can be named in one figure, and that can be numbered."""
+
+
+def point_labels(names: Sequence[str], places: Sequence[int | None]) -> list[str]:
+    """What stands beside the points of a scatter plot, best first: names of a few, places in the ranking of
+    many, of very many the first of these only.
+
+    Args:
+        places: in the ranking; None for what has none.
+    """
+    if len(names) <= NAMED:
+        return [wrapped(name) for name in names]
+    return ["" if place is None else str(place) for place in places[:NUMBERED]]
 
 
 def place_labels(

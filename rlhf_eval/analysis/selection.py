@@ -32,17 +32,32 @@ class Selected:
     length_tokens: float | None
 
 
+def places(curve: Curve) -> list[Selected]:
+    """The checkpoints with a finite KL, in the order of the curve; a reward that is not finite is None."""
+    return [
+        Selected(
+            step=row["step"],
+            kl=row["kl"],
+            proxy_reward=_finite(row.get("proxy_reward")),
+            gold_reward=_finite(row.get("gold_reward")),
+            length_tokens=_finite(row.get("length_tokens")),
+        )
+        for row in curve
+        if _finite(row.get("kl")) is not None
+    ]
+
+
 def last(curve: Curve) -> Selected | None:
     """The last checkpoint; None where there is none."""
-    places = _places(curve)
-    return places[-1] if places else None
+    found = places(curve)
+    return found[-1] if found else None
 
 
 def peak(curve: Curve) -> Selected | None:
     """The trained checkpoint (step > 0) with the highest held-out gold reward, or proxy reward where the run
     has no gold; of equal ones the first. None where there is none."""
-    places = [place for place in _places(curve) if place.step > 0]
-    measured = [(_reward(place, has_gold(curve)), place) for place in places]
+    trained = [place for place in places(curve) if place.step > 0]
+    measured = [(_reward(place, has_gold(curve)), place) for place in trained]
     rewarded = [(reward, place) for reward, place in measured if reward is not None]
     return max(rewarded, key=lambda pair: pair[0])[1] if rewarded else None
 
@@ -50,8 +65,8 @@ def peak(curve: Curve) -> Selected | None:
 def equal_kl(curve: Curve, kl: float) -> Selected | None:
     """Where a run first is at a KL, walking along its training: at a checkpoint, or between the two that
     bracket it, everything linear in KL. None where the run never is there, or `kl` is not finite."""
-    places = _places(curve)
-    for place, following in pairwise([*places, *places[-1:]]):
+    found = places(curve)
+    for place, following in pairwise([*found, *found[-1:]]):
         if place.kl == kl:
             return place
         if min(place.kl, following.kl) < kl < max(place.kl, following.kl):
@@ -65,7 +80,7 @@ def common_kl(curves: Iterable[Curve]) -> float | None:
     A curve is at every KL between its smallest and its largest. So this is the smallest of the largest ones,
     if no curve lies wholly beyond it; None otherwise, and where a curve has no checkpoint or there is none.
     """
-    reached = [[place.kl for place in _places(curve)] for curve in curves]
+    reached = [[place.kl for place in places(curve)] for curve in curves]
     if not reached or not all(reached):
         return None
     common = min(max(kls) for kls in reached)
@@ -132,20 +147,6 @@ def choices_in_words(choices: Mapping[str, GridChoice]) -> tuple[str, ...]:
             missing = "; ".join(f"{point_in_words(point)} seed {seed}" for point, seed in choice.missing)
             notes.append(f"The grid of {name} is incomplete, no finished run at {missing}.")
     return tuple(notes)
-
-
-def _places(curve: Curve) -> list[Selected]:
-    return [
-        Selected(
-            step=row["step"],
-            kl=row["kl"],
-            proxy_reward=_finite(row.get("proxy_reward")),
-            gold_reward=_finite(row.get("gold_reward")),
-            length_tokens=_finite(row.get("length_tokens")),
-        )
-        for row in curve
-        if _finite(row.get("kl")) is not None
-    ]
 
 
 def _between(one: Selected, other: Selected, kl: float) -> Selected:

@@ -50,6 +50,7 @@ def styled() -> Iterator[None]:
         "figure.facecolor": PAPER,
         "svg.hashsalt": "rlhf_eval",
         "svg.fonttype": "path",
+        "pdf.fonttype": 42,  # TrueType, which journals ask for
     }
     with matplotlib.rc_context(settings), warnings.catch_warnings():
         # A name in a script that the font lacks shows as boxes here, and whole in the tables and CSV.
@@ -80,18 +81,49 @@ def wrapped(name: str, width: int = 24) -> str:
     return "\n".join(lines[:3])
 
 
+def shortened(name: str, characters: int) -> str:
+    """A name in one line: printable, and shortened in the middle, because names differ at their ends."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in name).split())
+    if len(line) <= characters:
+        return line
+    return f"{line[: characters // 2]}…{line[-(characters - characters // 2 - 1) :]}"
+
+
+def title(axes: Any, text: str, pad: float) -> None:
+    """The title of a figure, above its first axes."""
+    axes.set_title(text, loc="left", fontsize=11.5, weight="bold", pad=pad)
+
+
+def legend(figure: Any, controls: bool, reference: bool) -> None:
+    """What the marks of candidates, controls and the untrained policy's line mean, under the figure."""
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], marker="o", linestyle="", color=ACCENT, label="reward model")]
+    if controls:
+        handles.append(
+            Line2D([], [], marker="o", linestyle="", color=SOFT, markerfacecolor=PAPER, label="control")
+        )
+    if reference:
+        handles.append(
+            Line2D([], [], color=INK, linewidth=1, linestyle=(0, (4, 3)), label="untrained policy")
+        )
+    figure.legend(handles=handles, ncols=3, fontsize=8.5, loc="outside lower center")
+
+
 def save(figure: Any, folder: Path, name: str, rows: Sequence[dict[str, Any]]) -> list[Path]:
-    """Write `name`.png (200 dpi), .svg and .csv (the numbers drawn, one observation a row)."""
-    png = folder / f"{name}.png"
-    png.parent.mkdir(parents=True, exist_ok=True)
-    temporary = png.with_suffix(".png.tmp")
-    with styled():
-        figure.savefig(temporary, format="png", dpi=200, metadata={"Software": None})
-    os.replace(temporary, png)
-    svg, table = folder / f"{name}.svg", folder / f"{name}.csv"
+    """Write `name`.png (200 dpi), .svg, .pdf (TrueType fonts) and .csv (the numbers drawn, one observation a
+    row)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    png, svg, pdf, table = (folder / f"{name}.{kind}" for kind in ("png", "svg", "pdf", "csv"))
+    undated = {png: {"Software": None}, pdf: dict.fromkeys(("Creator", "Producer", "CreationDate"))}
+    for path, metadata in undated.items():
+        temporary = path.with_name(f"{path.name}.tmp")
+        with styled():
+            figure.savefig(temporary, format=path.suffix[1:], dpi=200, metadata=metadata)
+        os.replace(temporary, path)
     write_text(svg, svg_text(figure))
     write_text(table, csv_text(rows))
-    return [png, svg, table]
+    return [png, svg, pdf, table]
 
 
 def svg_text(figure: Any) -> str:

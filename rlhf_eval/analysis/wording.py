@@ -3,7 +3,6 @@
 import numpy as np
 
 from rlhf_eval.analysis.correlation import correlations
-from rlhf_eval.analysis.intervals import percentile_interval
 from rlhf_eval.analysis.ranking import Ranking
 from rlhf_eval.analysis.tables import span
 
@@ -20,13 +19,10 @@ def headline(ranking: Ranking) -> list[str]:
 
 
 def not_separable(ranking: Ranking) -> list[str]:
-    """Candidates whose paired difference to the first one may be zero at 95 %, best first."""
+    """Candidates that cannot be told apart from the first one (Holm over all pairs), best first."""
     candidates = [i for i, row in enumerate(ranking.rows) if not row.control]
-    if not candidates:
-        return []
-    differences = ranking.draws[:, candidates[:1]] - ranking.draws[:, candidates[1:]]
-    low, _ = percentile_interval(differences)
-    return [ranking.rows[i].reward_model for i, least in zip(candidates[1:], low, strict=True) if least <= 0]
+    rivals = [i for i in candidates[1:] if not ranking.apart[candidates[0], i]]
+    return [ranking.rows[i].reward_model for i in rivals]
 
 
 def _best(ranking: Ranking) -> list[str]:
@@ -39,30 +35,33 @@ def _best(ranking: Ranking) -> list[str]:
         f"(95 % interval {best.low:.1f} to {best.high:.1f}), rank {span(best.rank_low, best.rank_high)} "
         f"of {len(ranking.rows)} at 95 %."
     ]
-    noise = "prompts" if all(row.n_seeds == 1 for row in ranking.rows) else "prompts and seeds"
     rivals = not_separable(ranking)
-    if rivals:
+    if len(candidates) > 1:
         sentences.append(
-            f"It cannot be told apart from {_list(rivals)}: the difference is within the noise of {noise}."
+            f"It is the best of the {len(candidates)} candidates with a probability of "
+            f"{best.probability_best:.0%}; "
+            + (
+                f"it cannot be told apart from {_list(rivals)}."
+                if rivals
+                else "its lead over each of the others is certain (Holm, 5 % for all comparisons together)."
+            )
         )
-    elif len(candidates) > 1:
-        sentences.append(
-            f"Its lead over each other candidate, taken singly, is larger than the noise of {noise}."
-        )
-    ahead = [row.reward_model for row in ranking.rows if row.control and row.score >= best.score]
-    if ahead:
-        sentences.append(f"It does not beat the control {_list(ahead)}: do not trust this experiment yet.")
+    if best.control_difference is not None and (best.control_difference_low or 0.0) <= 0:
+        control = max((row for row in ranking.rows if row.control), key=lambda row: row.score)
+        beats = "does not beat" if best.control_difference <= 0 else "does not surely beat"
+        sentences.append(f"It {beats} the control {control.reward_model}: do not trust this experiment yet.")
     return sentences
 
 
 def _untrained(ranking: Ranking) -> list[str]:
     if ranking.untrained is None:
-        return []
-    base = ranking.untrained.score
-    worse = [row.reward_model for row in ranking.rows if not row.control and row.score <= base]
+        return ["No untrained policy was scored: whether training helped at all is not known."]
+    base = f"the untrained policy ({ranking.untrained.score:.1f} %)"
+    candidates = [row for row in ranking.rows if not row.control]
+    worse = [row.reward_model for row in candidates if not row.better_than_untrained]
     if not worse:
-        return [f"Every candidate's policy scores above the untrained policy ({base:.1f} %)."]
-    return [f"Not above the untrained policy ({base:.1f} %): {_list(worse)}."]
+        return [f"Every candidate's policy is better than {base}."]
+    return [f"Not shown to be better than {base}: {_list(worse)}."]
 
 
 def _benchmark(ranking: Ranking) -> list[str]:
@@ -79,7 +78,7 @@ def _benchmark(ranking: Ranking) -> list[str]:
     if not np.isnan(found.spearman.estimate):
         sentences.append(
             f"Over the {found.n} candidates its accuracy orders the outcomes with a Spearman correlation of "
-            f"{found.spearman} (brackets: measurement noise)."
+            f"{found.spearman} (brackets: 95 % interval over reward models like these)."
         )
     if found.warning:
         sentences.append(found.warning)

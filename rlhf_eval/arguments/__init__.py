@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from rlhf_eval import __version__
-from rlhf_eval.arguments import models, sweeps
+from rlhf_eval.arguments import correlate, frontier, models, power, sweeps, table
 from rlhf_eval.arguments.kit import (
     Parser,
     add_command,
@@ -105,6 +105,9 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     )
     offers_json(checkpoints)
 
+    frontier.frontier(command)
+    table.table(command)
+
     sweeps.status(command)
     sweeps.cancel(command)
     sweeps.logs(command)
@@ -132,11 +135,14 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     takes_overrides(validate)
     offers_json(validate)
 
+    correlate.correlate(command)
     models.reward(command)
     models.benchmark(command)
     models.audit(command)
     models.private(command)
     models.score(command)
+    power.power(command)
+    power.judge(command)
     commands = dict(subparsers.choices)
     for group in ("reward", "private", "score"):
         actions = next(a for a in commands[group]._actions if isinstance(a, argparse._SubParsersAction))

@@ -43,13 +43,20 @@ def takes_overrides(parser: argparse.ArgumentParser) -> None:
 
 
 def takes_ranking(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("experiment_folder", type=Path, metavar="EXPERIMENT_FOLDER")
+    parser.add_argument(
+        "experiment_folders",
+        type=Path,
+        nargs="+",
+        metavar="EXPERIMENT_FOLDER",
+        help="several: one for each policy base and algorithm, averaged",
+    )
     parser.add_argument(
         "--metric",
-        default="alpaca_eval.win_rate",
-        metavar="NAME",
-        help="alpaca_eval.win_rate (default), alpaca_eval.length_controlled_win_rate, arena_hard.score or "
-        "arena_hard.style_controlled_score",
+        type=weighted,
+        default={"alpaca_eval.win_rate": 1.0},
+        metavar="NAME[=WEIGHT],…",
+        help="alpaca_eval.win_rate (default), alpaca_eval.length_controlled_win_rate, arena_hard.score, "
+        "arena_hard.style_controlled_score; several are averaged",
     )
     parser.add_argument("--benchmark", metavar="NAME", help="benchmark beside it (the experiment's first)")
 
@@ -75,6 +82,17 @@ def not_negative(text: str) -> float:
     if not 0 <= number < inf:
         raise argparse.ArgumentTypeError(f"'{text}' is no number from 0 on")
     return number
+
+
+def weighted(text: str) -> dict[str, float]:
+    """`a,b=2` as names with weights; 1 where none is given."""
+    found = {}
+    for part in text.split(","):
+        name, _, weight = part.partition("=")
+        found[name.strip()] = not_negative(weight or "1")
+        if not found[name.strip()]:
+            raise argparse.ArgumentTypeError(f"'{part}' has no weight above 0")
+    return found
 
 
 def share(text: str) -> float:

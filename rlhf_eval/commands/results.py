@@ -1,7 +1,6 @@
-"""`rlhf-eval rank|plot|report`: what the runs of an experiment say."""
+"""`rlhf-eval rank|plot|report`: what the runs of experiments say."""
 
 from argparse import Namespace
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +8,25 @@ from rlhf_eval.commands.show import console, print_json
 
 
 def rank(options: Namespace) -> int:
-    _, ranking = _ranking(options)
+    found = _overall(options)
     if options.json:
-        return print_json(ranking.as_json())
-    console().print(ranking.as_table())
+        return print_json(found.as_json())
+    console().print(found.ranking.as_table())
+    if len(found.cells) > 1:
+        from rlhf_eval.analysis.overall_tables import agreement_table, best_of_n_table, cells_table
+
+        tables = (cells_table(found), agreement_table(found), best_of_n_table(found))
+        for table in filter(None, tables):
+            console().print(table)
     return 0
 
 
 def plot(options: Namespace) -> int:
     from rlhf_eval.analysis.figures import write_figures
 
-    runs, ranking = _ranking(options)
-    for file in write_figures(runs, ranking, options.output or options.experiment_folder / "figures"):
+    found = _overall(options)
+    folder = options.output or options.experiment_folders[0] / "figures"
+    for file in write_figures(found.runs, found.ranking, folder):
         print(file)
     return 0
 
@@ -28,33 +34,29 @@ def plot(options: Namespace) -> int:
 def report(options: Namespace) -> int:
     from rlhf_eval.analysis.report import write_report
 
-    runs, ranking = _ranking(options)
-    page = options.output or options.experiment_folder / "report.html"
-    write_report(runs, ranking, page)
+    found = _overall(options)
+    page = options.output or options.experiment_folders[0] / "report.html"
+    write_report(found.runs, found.ranking, page, found)
     print(page)
     return 0
 
 
-def _ranking(options: Namespace) -> tuple[Sequence[Any], Any]:
-    from rlhf_eval.analysis.experiment import load_runs
-    from rlhf_eval.analysis.ranking import rank
+def _overall(options: Namespace) -> Any:
+    from rlhf_eval.analysis.overall import load_settings, overall
 
-    runs = load_runs(options.experiment_folder)
-    return runs, rank(runs, metric=options.metric, benchmark=options.benchmark)
+    return overall(load_settings(options.experiment_folders), options.metric, options.benchmark)
 
 
 def write_results(folder: Path) -> tuple[Any, list[Path]]:
     """Rank an experiment's finished runs; write figures and report unless they are newer than every score."""
-    from rlhf_eval.analysis.experiment import load_runs
     from rlhf_eval.analysis.figures import write_figures
-    from rlhf_eval.analysis.ranking import rank
+    from rlhf_eval.analysis.overall import load_settings, overall
     from rlhf_eval.analysis.report import write_report
 
-    runs = load_runs(folder)
-    ranking = rank(runs)
+    found = overall(load_settings([folder]), {"alpaca_eval.win_rate": 1.0})
     page = folder / "report.html"
     scored = max(file.stat().st_mtime for file in folder.glob("*/stages/score/done.json"))
     if not page.exists() or page.stat().st_mtime < scored:
-        write_figures(runs, ranking, folder / "figures")
-        write_report(runs, ranking, page)
-    return ranking, [*sorted((folder / "figures").iterdir()), page]
+        write_figures(found.runs, found.ranking, folder / "figures")
+        write_report(found.runs, found.ranking, page, found)
+    return found.ranking, [*sorted((folder / "figures").iterdir()), page]

@@ -20,7 +20,7 @@ from rlhf_eval.generation.transformers_engine import load_policy, sample
 from rlhf_eval.records import Prompt, as_json
 from rlhf_eval.rewards.interface import RewardModel, load_reward_model
 from rlhf_eval.sources import local_hashes
-from rlhf_eval.training.measure import spread
+from rlhf_eval.training.measure import agreement, spread
 from rlhf_eval.training.prompts import in_training_order, load_prompts
 from rlhf_eval.training.recorder import Advance
 from rlhf_eval.training.reward_function import RewardNormaliser, refuse_if_too_many_invalid
@@ -85,6 +85,7 @@ def measure(config: RunConfig, folder: Path, metrics: Path, advance: Advance) ->
             "entropy": None,
             "reward_variance": variance,
             "zero_variance_share": zero_share,
+            "on_policy_accuracy": None if golds_PN is None else agreement(proxies_PN, golds_PN),
             "n": proxies_PN.size,
         }
         append_jsonl(metrics, row)

@@ -68,7 +68,7 @@ class Measurement:
         the divergence from the initial policy at temperature 1 with the sum over the next token taken exactly
         (Rao-Blackwellised; Amini et al. 2025). Entropy is that of π, mean nats per token. The variance of
         rewards is the mean of the unbiased variances within prompts; its zero share counts prompts whose
-        valid rewards are all equal.
+        valid rewards are all equal. On-policy accuracy is `agreement` of proxy and gold.
 
         Raises:
             StageError: too many invalid scores.
@@ -87,6 +87,7 @@ class Measurement:
         refuse_if_too_many_invalid(np.isfinite(proxy_PS.ravel()), self.max_invalid_share)
         variance, zero_share = spread(proxy_PS)
         golds = [row["gold"] for row in rows if row["gold"] is not None]
+        gold_PS = np.array(golds, dtype=np.float64).reshape(-1, self.samples)
         return {
             "kind": "checkpoint",
             "step": step,
@@ -97,6 +98,7 @@ class Measurement:
             "entropy": sum(row["entropy"] for row in rows) / sum(row["tokens"] for row in rows),
             "reward_variance": variance,
             "zero_variance_share": zero_share,
+            "on_policy_accuracy": agreement(proxy_PS, gold_PS) if golds else None,
             "n": len(rows),
         }
 
@@ -157,6 +159,23 @@ def spread(rewards_PS: np.ndarray) -> tuple[float | None, float | None]:
     variances = np.nanvar(counted_PS, axis=1, ddof=1)
     ranges = np.nanmax(counted_PS, axis=1) - np.nanmin(counted_PS, axis=1)
     return float(variances.mean()), float((ranges < 1e-8).mean())
+
+
+def agreement(proxy_PS: np.ndarray, gold_PS: np.ndarray) -> float | None:
+    """On-policy accuracy: of all pairs of samples of a prompt that the gold reward orders, the share that the
+    proxy orders alike, ties of the proxy half (Razin et al. 2025, arXiv:2503.15477).
+
+    Args:
+        proxy_PS, gold_PS: shape (prompts, samples), NaN where a score is invalid.
+
+    Returns:
+        a share in [0, 1]; None where gold orders no pair.
+    """
+    one, other = np.triu_indices(proxy_PS.shape[1], k=1)
+    proxy = np.sign(proxy_PS[:, one] - proxy_PS[:, other])
+    gold = np.sign(gold_PS[:, one] - gold_PS[:, other])
+    ordered = np.isfinite(proxy) & np.isfinite(gold) & (gold != 0)
+    return float((1 + proxy * gold)[ordered].mean() / 2) if ordered.any() else None
 
 
 def divergences_and_entropies(

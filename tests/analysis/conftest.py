@@ -65,7 +65,8 @@ def write_run(
     config["reward_model"] |= {"name": name, "kind": kind, "control": control}
     config["seed"] = seed
     for key, value in overrides.items():
-        config[key] = config[key] | value if isinstance(value, dict) and key in config else value
+        merged = isinstance(value, dict) and key in config and value.get("kind") != "best_of_n"
+        config[key] = config[key] | value if merged else value
     slug = "".join(c if c.isalnum() else "_" for c in name)
     path = folder / f"{slug}--lab_policy--grpo--s{seed}--{hash8}"
     path.mkdir(parents=True)

@@ -67,7 +67,7 @@ def test_a_page_shows_everything_and_runs_nothing(tmp_path: Path) -> None:
     assert page.count("<svg") == 2
     names = {path.name for path in (tmp_path / "figures").iterdir()}
     assert names == {
-        f"{kind}_b.{end}" for kind in ("ablation", "perturbation") for end in ("png", "svg", "csv")
+        f"{kind}_b.{end}" for kind in ("ablation", "perturbation") for end in ("png", "svg", "pdf", "csv")
     }
 
 

@@ -1,9 +1,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from rlhf_eval.analysis import cache
 from rlhf_eval.analysis.experiment import load_runs
+from rlhf_eval.analysis.per_prompt import NUMBERS
+from rlhf_eval.analysis.run_record import read_runs
 from rlhf_eval.errors import ConfigError, DataError
 
 Add = Callable[..., Path]
@@ -118,3 +122,19 @@ def test_a_damaged_configuration_is_named(experiment: Add) -> None:
     (path / "config.yaml").write_text("seed: [")
     with pytest.raises(ConfigError, match=r"config\.yaml"):
         load_runs(path.parent)
+
+
+def test_runs_from_the_cache_are_those_of_the_files(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "SETTLED_SECONDS", -3600.0)
+    fresh, kept = read_runs(lab), read_runs(lab)
+    assert {file.name for file in (lab / ".cache").iterdir()} == {"records.parquet", "per_prompt.parquet"}
+    assert [run.path for run in kept] == [run.path for run in fresh]
+    for one, other in zip(fresh, kept, strict=True):
+        for name in ("config", "hash8", "finished", "scores", "curves", "benchmarks", "status", "manifest"):
+            assert getattr(one, name) == getattr(other, name), name
+        assert list(one.per_prompt) == list(other.per_prompt)
+        for evaluation, scores in one.per_prompt.items():
+            twin = other.per_prompt[evaluation]
+            assert scores.prompt_ids == twin.prompt_ids
+            for name in NUMBERS:
+                np.testing.assert_array_equal(getattr(scores, name), getattr(twin, name))

@@ -13,7 +13,9 @@ from rlhf_eval.errors import ConfigError, DataError
 
 Add = Callable[..., Path]
 KEYS = ["reward_model", "control", "n_seeds", "score", "low", "high", "rank", "rank_low", "rank_high"]
-KEYS += ["benchmark"]
+KEYS += ["benchmark", "benchmark_low", "benchmark_high", "benchmark_n", "gold", "probability_best", "tier"]
+KEYS += ["difference", "difference_low", "difference_high", "better_than_untrained"]
+KEYS += ["control_difference", "control_difference_low", "control_difference_high"]
 
 
 def printed(ranking: object) -> str:
@@ -42,6 +44,51 @@ def test_the_lab_is_ranked_by_what_its_policies_score(lab: Path) -> None:
     assert ranking.untrained.score == pytest.approx(50, abs=3)
     assert ranking.spearman_gold == pytest.approx(1.0)
     json.dumps(rows, allow_nan=False)
+
+
+def test_what_beats_what_in_the_lab(lab: Path) -> None:
+    """Written down from the lab's own qualities: clean .71, noisy .66, …, contaminated .56, untrained .50."""
+    rows = {row["reward_model"]: row for row in rank(load_runs(lab)).as_json()}
+    assert rows["clean"]["tier"] == 1
+    assert rows["clean"]["tier"] < rows["contaminated"]["tier"] < rows["length_biased"]["tier"]
+    candidates = [row for row in rows.values() if not row["control"]]
+    assert sum(row["probability_best"] for row in candidates) == pytest.approx(1)
+    assert all(row["probability_best"] is None for row in rows.values() if row["control"])
+    better = {name for name, row in rows.items() if row["better_than_untrained"]}
+    assert {"clean", "noisy", "clean_small"} <= better
+    assert better.isdisjoint({"random", "length_biased", "length_only", "flipped"})
+    assert rows["clean"]["difference"] == pytest.approx(21, abs=3)
+    assert rows["clean"]["control_difference"] == rows["clean"]["score"] - rows["random"]["score"]
+    assert rows["random"]["control_difference"] == rows["random"]["score"] - rows["length_only"]["score"]
+    for row in rows.values():
+        assert row["difference_low"] < row["difference"] < row["difference_high"]
+
+
+def test_without_untrained_policy_and_controls_nothing_is_said_of_them(experiment: Add) -> None:
+    folder = experiment("a", 0, [0.5, 0.7, 0.4]).parent
+    (row,) = rank(load_runs(folder)).as_json()
+    assert (row["difference"], row["better_than_untrained"], row["control_difference"]) == (None, None, None)
+    assert (row["probability_best"], row["tier"]) == (1.0, 1)
+
+
+def test_two_reward_models_of_one_prompt(experiment: Add) -> None:
+    """Next to nothing to go by: no crash, and nothing is called certain."""
+    folder = experiment("a", 0, [0.5]).parent
+    experiment("b", 0, [0.9])
+    rows = rank(load_runs(folder)).as_json()
+    assert [row["reward_model"] for row in rows] == ["b", "a"]
+    json.dumps(rows, allow_nan=False)
+
+
+def test_seeds_of_some_are_lent_to_the_others(experiment: Add) -> None:
+    rng = np.random.default_rng(0)
+    for seed in range(3):
+        folder = experiment("three", seed, rng.random(50) * 0.2 + 0.2 * seed).parent
+    experiment("one", 0, rng.random(50) * 0.2)
+    ranking = rank(load_runs(folder))
+    rows = {row.reward_model: row for row in ranking.rows}
+    assert rows["one"].high - rows["one"].low > rows["three"].high - rows["three"].low
+    assert any("One seed only for one" in note for note in ranking.notes)
 
 
 def test_scores_are_means_over_prompts_then_seeds(experiment: Add) -> None:

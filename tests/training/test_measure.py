@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import combinations
 from statistics import mean, variance
 from typing import Any
 
@@ -12,7 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_eval.training import measure
-from rlhf_eval.training.measure import Policies, divergences_and_entropies, spread, unchanging
+from rlhf_eval.training.measure import (
+    Policies,
+    agreement,
+    divergences_and_entropies,
+    spread,
+    unchanging,
+)
 
 TOKENS = [
     ([2, 7, 9, 3], [11, 12, 13, 4]),
@@ -154,3 +161,19 @@ def test_spread_is_the_mean_variance_within_prompts_that_have_two_valid_rewards(
 def test_prompts_whose_rewards_are_all_equal_are_counted() -> None:
     rewards = np.array([[1.0, 1.0, math.nan], [1.0, 3.0, 2.0], [math.nan, 5.0, math.nan], [0.0, 0.0, 0.0]])
     assert spread(rewards) == (pytest.approx(1 / 3), pytest.approx(2 / 3))
+
+
+@given(
+    st.integers(2, 4).flatmap(
+        lambda n: st.lists(st.tuples(*[st.lists(scores, min_size=n, max_size=n)] * 2), min_size=1, max_size=5)
+    )
+)
+def test_agreement_counts_the_pairs_that_gold_orders(prompts: list[tuple[list[float], list[float]]]) -> None:
+    counted = []
+    for proxies, golds in prompts:
+        for i, j in combinations(range(len(proxies)), 2):
+            proxy, gold = proxies[i] - proxies[j], golds[i] - golds[j]
+            if math.isfinite(proxy) and math.isfinite(gold) and gold != 0:
+                counted.append(0.5 if proxy == 0 else float((proxy > 0) == (gold > 0)))
+    found = agreement(np.array([p for p, _ in prompts]), np.array([g for _, g in prompts]))
+    assert found == (pytest.approx(mean(counted)) if counted else None)
