@@ -12,6 +12,8 @@ from rlhf_eval.analysis.coefficients import COEFFICIENTS, WITHOUT_EACH
 from rlhf_eval.analysis.intervals import LEVEL
 from rlhf_eval.analysis.permutation import permutation_p
 
+MANY = 200
+"""Points above which leaving one out of a group is not worth centring the group again."""
 FEW = 10
 """Below this number of reward models the warning in words appears."""
 
@@ -198,8 +200,9 @@ def _coefficients(
 
 
 def _without_each(name: str, x: np.ndarray, y: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
-    """The coefficient without each point, shape (points,); within groups, means are taken anew."""
-    if groups is None:
+    """The coefficient without each point, shape (points,); within groups, means are taken anew, but not of
+    more than `MANY` points, of which one hardly moves them."""
+    if groups is None or len(x) > MANY:
         return WITHOUT_EACH[name](x, y)
     values = []
     for i in range(len(x)):

@@ -268,8 +268,8 @@ def _turn_in_words(gold: RewardFit, turn: Overoptimisation | None) -> list[str]:
     sentences = []
     if turn.distance < gold.nearest:
         sentences.append(
-            f"Fitted gold reward falls over all that was trained ({near} to {far}): it would turn before the "
-            f"first checkpoint, at √KL {turn.distance:.3g} by extrapolation."
+            f"Fitted gold reward falls over all that was trained ({near} to {far}): where it would "
+            "have turned lies before the first checkpoint."
         )
     elif turn.extrapolated:
         sentences.append(

@@ -6,6 +6,9 @@ from rlhf_eval.analysis.correlation import correlations
 from rlhf_eval.analysis.ranking import Ranking
 from rlhf_eval.analysis.tables import span
 
+LISTED = 8
+"""Names that a sentence may hold."""
+
 
 def headline(ranking: Ranking) -> list[str]:
     """Which reward model is best, how sure that is, and how much the benchmark told."""
@@ -86,4 +89,6 @@ def _benchmark(ranking: Ranking) -> list[str]:
 
 
 def _list(names: list[str]) -> str:
+    if len(names) > LISTED:
+        names = [*names[: LISTED - 1], f"{len(names) - LISTED + 1} others"]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

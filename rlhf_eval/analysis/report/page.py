@@ -40,7 +40,8 @@ def write_report(
     path = Path(path)
     finished = [run for run in runs if run.finished]
     cells = overall.cells if overall and len(overall.cells) > 1 else ()
-    found = experiment_correlation(runs, ranking) if ranking.benchmark else None
+    measured = any(row.benchmark is not None for row in ranking.rows)
+    found = experiment_correlation(runs, ranking) if measured else None
     subsets = [one for one in found.subsets if one.n] if found else []
     curves = frontiers(runs) if any(run.finished and run.curves for run in runs) else ()
     matrix = head_to_head(finished, ranking)
@@ -67,7 +68,7 @@ def write_report(
     drawn = {
         "ranking": plots.ranking_plot(ranking),
         "correlation": plots.correlation_plot(ranking, [(cell.name, cell.ranking) for cell in cells])
-        if ranking.benchmark
+        if measured
         else None,
         "training": plots.training_plot(curves, ranking) if curves else None,
         "matrix": plots.matrix_plot(matrix) if len(matrix.names) > 1 else None,
