@@ -19,7 +19,8 @@ class HeadToHead:
     Attributes:
         names: reward models, best first, then the untrained policy.
         shares: shape (policies, policies): percent of prompts on which the row's policy has the higher value,
-            equal values as half a win, averaged over the pairs of their seeds. NaN on the diagonal, and where
+            equal values as half a win, averaged over the pairs of their seeds within a policy base and
+            algorithm. NaN on the diagonal, and where
             two have no prompt in common. `shares + shares.T` is 100.
         left_out: reward models that did not fit in.
     """
@@ -52,6 +53,7 @@ def head_to_head(runs: Sequence[RunRecord], ranking: Ranking) -> HeadToHead:
         values[i, [column_of[id] for id in scores.prompt_ids]] = scores.value
     with np.errstate(invalid="ignore"):
         shares = np.array([_wins(own, values) for own in values])
+    shares[~_of_one_setting(chosen)] = np.nan
     owner = np.array([place[run.reward_model] for run in chosen])
     matrix = np.full((len(names), len(names)), np.nan)
     for i in range(len(names)):
@@ -60,6 +62,16 @@ def head_to_head(runs: Sequence[RunRecord], ranking: Ranking) -> HeadToHead:
             if i != j and not np.isnan(pairs).all():
                 matrix[i, j] = 100 * np.nanmean(pairs)
     return HeadToHead(tuple(names), matrix, max(0, len(ranking.rows) - POLICIES))
+
+
+def _of_one_setting(runs: Sequence[RunRecord]) -> np.ndarray:
+    """Which pairs of runs share policy base and algorithm, where the untrained policy has any; (runs, runs)."""
+    policies, algorithms = (
+        np.array([getattr(run, part) for run in runs]) for part in ("policy", "algorithm")
+    )
+    untrained = np.array([run.untrained for run in runs])
+    alike = algorithms[:, None] == algorithms
+    return (policies[:, None] == policies) & (alike | untrained[:, None] | untrained)
 
 
 def _wins(own: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -41,12 +41,12 @@ def _best(ranking: Ranking) -> list[str]:
     rivals = not_separable(ranking)
     if len(candidates) > 1:
         sentences.append(
-            f"It is the best of the {len(candidates)} candidates with a probability of "
-            f"{best.probability_best:.0%}; "
+            f"It is the best of the {len(candidates)} candidates with a probability "
+            f"{_probability(best.probability_best or 0.0)}; "
             + (
                 f"it cannot be told apart from {_list(rivals)}."
                 if rivals
-                else "its lead over each of the others is certain (Holm, 5 % for all comparisons together)."
+                else "its lead over each of the others is proven (Holm, 5 % for all comparisons together)."
             )
         )
     if best.control_difference is not None and (best.control_difference_low or 0.0) <= 0:
@@ -86,6 +86,13 @@ def _benchmark(ranking: Ranking) -> list[str]:
     if found.warning:
         sentences.append(found.warning)
     return sentences
+
+
+def _probability(share: float) -> str:
+    """A share of draws in words: no number of draws makes a certainty."""
+    if share > 0.99:
+        return "above 99 %"
+    return "below 1 %" if share < 0.01 else f"of {100 * share:.0f} %"
 
 
 def _list(names: list[str]) -> str:

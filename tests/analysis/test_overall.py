@@ -174,3 +174,14 @@ def test_the_command_takes_folders_and_weights(three: list[Path], capsys: Callab
     assert len(rows[0]["cells"]) == 4
     assert main(["rank", *folders, "--metric", "arena_hard.score=0"]) == 2
     assert "has no weight above 0" in capsys.readouterr().err  # type: ignore[attr-defined]
+
+
+def test_the_report_compares_settings(three: list[Path], tmp_path: Path) -> None:
+    folders = [str(folder) for folder in three]
+    assert main(["report", *folders, "--output", str(tmp_path / "page.html")]) == 0
+    page = (tmp_path / "page.html").read_text()
+    assert "llama_70b · grpo, AlpacaEval win rate" in page
+    assert "Does the ranking hold?" in page
+    assert "over the best of N samples" in page
+    rows = (tmp_path / "page_tables" / "best_of_n.csv").read_text().splitlines()
+    assert len(rows) == 1 + len(QUALITY)

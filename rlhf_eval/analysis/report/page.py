@@ -4,14 +4,15 @@ import html
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rlhf_eval.analysis.correlation import experiment_correlation
 from rlhf_eval.analysis.experiment import RunRecord
 from rlhf_eval.analysis.frontier import frontiers
 from rlhf_eval.analysis.head_to_head import head_to_head
+from rlhf_eval.analysis.overall import Overall
 from rlhf_eval.analysis.ranking import Ranking
-from rlhf_eval.analysis.report import plots, ranking_tables, run_tables
+from rlhf_eval.analysis.report import plots, ranking_tables, run_tables, setting_tables
 from rlhf_eval.analysis.report.audits import audits
 from rlhf_eval.analysis.report.costs import cost_data
 from rlhf_eval.analysis.report.data_table import DataTable
@@ -22,12 +23,9 @@ from rlhf_eval.analysis.tidy import length_rows
 from rlhf_eval.analysis.wording import headline
 from rlhf_eval.files import write_text
 
-if TYPE_CHECKING:
-    from rlhf_eval.analysis.overall import Overall
-
 
 def write_report(
-    runs: Sequence[RunRecord], ranking: Ranking, path: Path, overall: "Overall | None" = None
+    runs: Sequence[RunRecord], ranking: Ranking, path: Path, overall: Overall | None = None
 ) -> Path:
     """Write the report of an experiment to `path` (HTML) and return it, and every table's rows as CSV into
     the folder `<name of the page>_tables` beside it.
@@ -51,8 +49,9 @@ def write_report(
     tables: dict[str, DataTable | None] = {
         "ranking": ranking_tables.ranking_data(ranking),
         "scores": ranking_tables.scores_data(ranking),
-        "cells": ranking_tables.cell_data(ranking, cells) if cells else None,
-        "agreement": ranking_tables.agreement_data(overall) if overall and cells else None,
+        "cells": setting_tables.cell_data(ranking, cells) if cells else None,
+        "agreement": setting_tables.agreement_data(overall) if overall and cells else None,
+        "best_of_n": setting_tables.best_of_n_data(overall) if overall and overall.best_of_n else None,
         "correlation": ranking_tables.correlation_data(ranking, subsets) if found else None,
         "checks": ranking_tables.check_data(subsets) if found else None,
         "frontiers": ranking_tables.frontier_data(curves, ranking) if curves else None,

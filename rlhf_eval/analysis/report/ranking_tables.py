@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,9 +20,6 @@ from rlhf_eval.analysis.report.data_table import (
 )
 from rlhf_eval.analysis.tables import span
 from rlhf_eval.analysis.tidy import CONTROLLED, head_to_head_rows
-
-if TYPE_CHECKING:
-    from rlhf_eval.analysis.overall import Cell, Overall
 
 
 def ranking_data(ranking: Ranking) -> DataTable:
@@ -250,49 +247,6 @@ def length_data(rows: Sequence[dict[str, Any]]) -> DataTable:
         table,
         "stages/score/scores.json of every finished run",
         group="title",
-    )
-
-
-def cell_data(ranking: Ranking, cells: Sequence["Cell"]) -> DataTable:
-    """Score and rank of every reward model of the aggregate in each setting and metric."""
-    rows = []
-    for row in ranking.rows:
-        line: dict[str, Any] = {"reward_model": row.reward_model, "score": row.score, "rank": row.rank}
-        for number, cell in enumerate(cells):
-            own = next(one for one in cell.ranking.rows if one.reward_model == row.reward_model)
-            line |= {f"score_{number}": own.score, f"rank_{number}": own.rank}
-            line[f"words_{number}"] = f"{own.score:.1f} ({own.rank})"
-        rows.append(line)
-    return DataTable(
-        "settings",
-        "Score in percent and, in brackets, rank in each setting.",
-        (
-            name_column("Reward model", "reward_model"),
-            number_column("Aggregate", "score"),
-            *(text_column(cell.name, f"words_{number}") for number, cell in enumerate(cells)),
-        ),
-        rows,
-        "stages/score/per_prompt.jsonl of every finished run",
-    )
-
-
-def agreement_data(overall: "Overall") -> DataTable:
-    """Kendall's τ-b between the settings' scores of the candidates."""
-    names = [f"{number}. {cell.name}" for number, cell in enumerate(overall.cells, 1)]
-    rows = [
-        {"setting": name} | {f"tau_{j}": _finite(float(value)) for j, value in enumerate(line)}
-        for name, line in zip(names, overall.agreement, strict=True)
-    ]
-    return DataTable(
-        "agreement",
-        "Does the ranking hold? Kendall's τ-b between the scores in two settings, over the candidates that "
-        "both have.",
-        (
-            name_column("Setting", "setting"),
-            *(number_column(str(j + 1), f"tau_{j}", digits=2) for j in range(len(names))),
-        ),
-        rows,
-        "the scores of the table above",
     )
 
 
