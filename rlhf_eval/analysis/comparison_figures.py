@@ -93,6 +93,8 @@ def draw_length(rows: Sequence[dict[str, Any]]) -> Any:
         title(panels[0, 0], f"Length of answers and score{numbers}", pad=10)
         title(panels[0, 1], "What taking length or style out changes", pad=10)
         legend(figure, any(row["control"] for row in rows), False)
+        for axes, _, _ in drawn:  # the lines from labels to points must not move what was laid out
+            axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
         for axes, own, (x, y) in drawn:

@@ -65,7 +65,7 @@ def head_to_head(runs: Sequence[RunRecord], ranking: Ranking) -> HeadToHead:
 
 
 def _of_one_setting(runs: Sequence[RunRecord]) -> np.ndarray:
-    """Which pairs of runs share policy base and algorithm, where the untrained policy has any; (runs, runs)."""
+    """Which pairs of runs share policy base and algorithm, (runs, runs); the untrained policy has any."""
     policies, algorithms = (
         np.array([getattr(run, part) for run in runs]) for part in ("policy", "algorithm")
     )
