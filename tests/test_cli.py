@@ -17,7 +17,7 @@ from rlhf_eval.config.compose import compose, run_path
 from rlhf_eval.runs.directory import RunDirectory
 
 COMMANDS = ("demo", "run", "rank", "plot", "report", "status", "ls", "validate", "checkpoints", "reward")
-COMMANDS += ("benchmark", "private", "audit", "score", "correlate", "frontier", "table", "power")
+COMMANDS += ("benchmark", "private", "audit", "score", "correlate", "frontier", "table", "power", "judge")
 
 
 @pytest.fixture

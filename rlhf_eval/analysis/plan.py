@@ -1,5 +1,6 @@
 """How many seeds and prompts an experiment needs, and the cheapest way to have them."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from math import inf
 from typing import Any
@@ -148,13 +149,18 @@ def _fewest_seeds(components: Components, target: Target, prompts: float) -> int
 
 def _cheapest(components: Components, target: Target, costs: Costs, prompts: int) -> Design | None:
     """Of all designs that do it, the one of the lowest cost; of equal ones that of the fewest seeds."""
+
+    def enough(seeds: int) -> int | None:
+        return _fewest(lambda number: power(components, target, seeds, number) >= target.power, 2, prompts)
+
     best: Design | None = None
-    first = _fewest_seeds(components, target, prompts)
-    for seeds in range(first or MOST_SEEDS + 1, MOST_SEEDS + 1):
-        # A design of this many seeds costs at least this: more seeds cannot be cheaper.
-        if best and costs.total(target.reward_models, seeds, 2) >= best.cost:
-            break
-        needed = _fewest(lambda p, s=seeds: power(components, target, s, p) >= target.power, 2, prompts)
+    first, least = _fewest_seeds(components, target, prompts), enough(MOST_SEEDS)
+    if first is None or least is None:
+        return None
+    for seeds in range(first, MOST_SEEDS + 1):
+        if best and costs.total(target.reward_models, seeds, least) >= best.cost:
+            break  # no number of seeds needs fewer prompts
+        needed = enough(seeds)
         assert needed is not None
         found = _design(components, target, costs, seeds, needed)
         if best is None or found.cost < best.cost:
@@ -162,7 +168,7 @@ def _cheapest(components: Components, target: Target, costs: Costs, prompts: int
     return best
 
 
-def _fewest(does: Any, least: int, most: int) -> int | None:
+def _fewest(does: Callable[[int], bool], least: int, most: int) -> int | None:
     """The smallest number in [least, most] that does, where all above one that does do too; None if none."""
     if not does(most):
         return None

@@ -7,7 +7,9 @@ difference of two scores has the variance
 
 (Westfall, Kenny and Judd 2014, J. Exp. Psychol. Gen. 143(5), participants within conditions crossed with
 stimuli; here the participants are seeds). The test is that of `comparisons.p_values`: t with Satterthwaite's
-degrees of freedom, the spread between seeds pooled over reward models. Its power is that of the noncentral t.
+degrees of freedom (1946), the spread between seeds taken to be one for all reward models and pooled. Its
+power is averaged over what the two parts of V are estimated as: each a scaled χ², the first less the
+residual's share and cut at zero.
 
 Many comparisons are corrected by Holm. A difference is separated for certain once its p-value is at most
 level / comparisons (Bonferroni), which is what is computed: Holm is never less powerful.
@@ -15,7 +17,7 @@ level / comparisons (Bonferroni), which is what is computed: Holm is never less 
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import inf, isinf
+from math import isinf
 from typing import Any
 
 import numpy as np
@@ -26,8 +28,6 @@ MIN_SEEDS = 2
 """One seed tells nothing of training luck, so no experiment with one can test a difference."""
 MIN_REWARD_MODELS = 4
 """Fewer have no correlation to speak of."""
-PARTS = 400
-"""Into which the distribution of an estimated spread is cut; the power is exact to 0.001."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +63,25 @@ def power(components: Components, target: Target, seeds: float, prompts: float) 
         seeds: of each reward model, at least 2; may be infinite.
         prompts: at least 2; may be infinite.
     """
-    variance, degrees = _variance(components, target.reward_models, seeds, prompts)
-    if variance == 0.0:
+    from scipy.special import ndtr, stdtrit
+
+    assert components.seed is not None
+    assert components.residual is not None
+    within = components.residual**2 / prompts
+    chance = 2 * (components.prompt**2 / prompts + within / seeds)
+    deviation = np.sqrt(2 * components.seed**2 / seeds + chance)
+    if deviation == 0.0:
         return 1.0
-    shift = target.difference / np.sqrt(variance)
-    return float(_rejection(shift, degrees, target.level / target.comparisons))
+    degrees = target.reward_models * (seeds - 1), prompts - 1
+    between = ((components.seed**2 + within) * _relative_variance(degrees[0], 100))[:, None]
+    estimated = chance * _relative_variance(degrees[1], 10)
+    total = 2 / seeds * np.maximum(between - within, 0.0) + estimated
+    squares = (2 / seeds * between) ** 2 / degrees[0] + estimated**2 / degrees[1]
+    joint = np.divide(total**2, squares, out=np.full_like(total, 1e9), where=squares > 0)
+    limits = -stdtrit(joint, target.level / target.comparisons / 2) * np.sqrt(total)
+    above = ndtr((target.difference - limits) / deviation)
+    below = ndtr((-target.difference - limits) / deviation)
+    return float((above + below).mean())
 
 
 def smallest_difference(components: Components, target: Target, seeds: float, prompts: float) -> float:
@@ -76,13 +90,12 @@ def smallest_difference(components: Components, target: Target, seeds: float, pr
     def lacking(difference: float) -> float:
         return power(components, replace(target, difference=difference), seeds, prompts) - target.power
 
-    variance, _ = _variance(components, target.reward_models, seeds, prompts)
-    if variance == 0.0:
+    if lacking(0.0) >= 0:
         return 0.0
-    high = np.sqrt(variance)
+    high = 1.0
     while lacking(high) < 0:
         high *= 2
-    return _root(lacking, float(high))
+    return _root(lacking, high)
 
 
 def correlation_power(correlation: float, reward_models: int, level: float = 0.05) -> float:
@@ -96,9 +109,15 @@ def correlation_power(correlation: float, reward_models: int, level: float = 0.0
             (Spearman 1904); in (−1, 1).
         reward_models: at least 3.
     """
-    spread = _chi(reward_models - 1) * np.sqrt(reward_models - 1)
-    shift = abs(correlation) / np.sqrt(1 - correlation**2) * spread
-    return float(np.mean(_rejection(shift, reward_models - 2, level)))
+    from scipy.special import ndtr
+    from scipy.stats import t
+
+    degrees = reward_models - 2
+    spread = np.sqrt((reward_models - 1) * _relative_variance(reward_models - 1, 200))
+    shift = abs(correlation) / np.sqrt(1 - correlation**2) * spread[:, None]
+    # T = (Z + shift) / s, averaged over s: the noncentral t as scipy has it overflows for large shifts.
+    limits = t.isf(level / 2, degrees) * np.sqrt(_relative_variance(degrees, 200))
+    return float((ndtr(shift - limits) + ndtr(-shift - limits)).mean())
 
 
 def smallest_correlation(reward_models: int, wanted: float = 0.8, level: float = 0.05) -> float:
@@ -118,34 +137,10 @@ def _root(function: Callable[[float], float], high: float) -> float:
     return float(found)
 
 
-def _rejection(shift: np.ndarray | float, degrees: float, level: float) -> np.ndarray:
-    """P(|T| > critical value) of a noncentral t, shape of `shift`: T = (Z + shift) / s, averaged over s,
-    which overflows nowhere."""
-    from scipy.special import ndtr
-    from scipy.stats import t
-
-    limits = t.isf(level / 2, degrees) * _chi(degrees)
-    shift = np.asarray(shift)[..., None]
-    return (ndtr(shift - limits) + ndtr(-shift - limits)).mean(axis=-1)
-
-
-def _chi(degrees: float) -> np.ndarray:
-    """√(χ² / degrees) at the middles of equally likely parts, shape (parts,)."""
+def _relative_variance(degrees: float, parts: int) -> np.ndarray:
+    """χ² / degrees at the middles of equally likely parts, shape (parts,)."""
     from scipy.special import gammaincinv
 
     if isinf(degrees):
         return np.ones(1)
-    middles = (np.arange(PARTS) + 0.5) / PARTS
-    return np.sqrt(gammaincinv(degrees / 2, middles) * 2 / degrees)
-
-
-def _variance(
-    components: Components, reward_models: int, seeds: float, prompts: float
-) -> tuple[float, float]:
-    """Variance of a difference and its degrees of freedom (Satterthwaite 1946)."""
-    assert components.seed is not None
-    assert components.residual is not None
-    luck = 2 * components.seed**2 / seeds
-    chance = 2 * (components.prompt**2 + components.residual**2 / seeds) / prompts
-    squares = luck**2 / (reward_models * (seeds - 1)) + chance**2 / (prompts - 1)
-    return luck + chance, (luck + chance) ** 2 / squares if squares else inf
+    return gammaincinv(degrees / 2, (np.arange(parts) + 0.5) / parts) * 2 / degrees

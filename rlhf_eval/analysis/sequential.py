@@ -153,11 +153,12 @@ def _progress(better: np.ndarray, question: Question) -> tuple[np.ndarray, np.nd
     n = len(better)
     known = better | better.T | np.eye(n, dtype=bool)
     if question.kind == "order":
-        return np.zeros(n, dtype=bool), ~known.all(axis=1)
+        return np.zeros(n, dtype=bool), known.sum(axis=1) < n
     if question.kind == "reference":
         return np.zeros(n, dtype=bool), np.append(~known[-1, :-1], not known[-1].all())
     outside = better.sum(axis=0) >= question.places
     worse = better | (outside & ~np.eye(n, dtype=bool))
     inside = worse.sum(axis=1) >= n - question.places
     # Of who is out enough is known; who is in is still needed to show that others are out.
-    return inside, ~outside & (not (inside | outside).all())
+    decided = bool(np.all(inside | outside))
+    return np.asarray(inside), np.asarray(~outside & (not decided))
