@@ -7,7 +7,7 @@ from pathlib import Path
 from rlhf_eval.config.schema import JudgeConfig
 from rlhf_eval.judging import cache, verdicts
 from rlhf_eval.judging.client import ask
-from rlhf_eval.judging.cost import estimate, require_affordable
+from rlhf_eval.judging.cost import Spending, estimate, require_affordable
 from rlhf_eval.judging.question import Question
 from rlhf_eval.judging.server import serving
 from rlhf_eval.records import Verdict
@@ -48,7 +48,7 @@ class Asker:
             if self._address is None:
                 self._segment = self._held.enter_context(cache.Segment(self._shared))
                 self._address = self._held.enter_context(serving(self.judge))
-            ask(self.judge, self._address, open_questions, self._keep)
+            ask(Spending(self.judge), self._address, open_questions, self._keep)
             self.asked += open_questions
         verdicts.refuse_if_too_many_failed(
             [self.verdicts[key] for key in self._wanted], self.judge.max_failed_share

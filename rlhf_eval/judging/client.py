@@ -21,9 +21,10 @@ given up. One that has answered before is given up after `concurrency` of them."
 
 
 def ask(
-    judge: JudgeConfig, base_url: str, questions: Sequence[Question], keep: Callable[[Verdict], None]
+    spending: Spending, base_url: str, questions: Sequence[Question], keep: Callable[[Verdict], None]
 ) -> None:
-    """Ask every question, up to `judge.concurrency` at a time, and hand each verdict to `keep` as it comes.
+    """Ask a judge every question, up to `judge.concurrency` at a time, and hand each verdict to `keep` as it
+    comes.
 
     The first question is asked alone: what it shows of the judge (no such model, no access, no
     log-probabilities) is known before anything else is paid for. Busy and broken answers (408, 409, 429,
@@ -32,6 +33,7 @@ def ask(
     answer becomes a failed verdict with its cause.
 
     Args:
+        spending: of the judge that is asked; counts what the calls take.
         base_url: address of the endpoint, ending in `/v1`.
 
     Raises:
@@ -40,14 +42,15 @@ def ask(
             then, and the calls that were under way are waited for and kept.
     """
     if questions:
-        asyncio.run(_ask_all(judge, base_url, questions, keep))
+        asyncio.run(_ask_all(spending, base_url, questions, keep))
 
 
 async def _ask_all(
-    judge: JudgeConfig, base_url: str, questions: Sequence[Question], keep: Callable[[Verdict], None]
+    spending: Spending, base_url: str, questions: Sequence[Question], keep: Callable[[Verdict], None]
 ) -> None:
     import openai
 
+    judge = spending.judge
     waiting = iter(questions)
     async with openai.AsyncOpenAI(
         base_url=base_url,
@@ -57,7 +60,7 @@ async def _ask_all(
         # A proxy meant for the outside world must not stand between a run and its own machine.
         http_client=openai.DefaultAioHttpClient(trust_env=not on_this_machine(base_url)),
     ) as client:
-        caller = _Caller(client, judge, base_url)
+        caller = _Caller(client, spending, base_url)
 
         async def work(most: int) -> None:
             for question in islice(waiting, most):
@@ -86,12 +89,12 @@ class _Caller:
         given_up: why no further call is made; None as long as they are.
     """
 
-    def __init__(self, client: Any, judge: JudgeConfig, base_url: str) -> None:
+    def __init__(self, client: Any, spending: Spending, base_url: str) -> None:
         self._client = client
-        self._judge = judge
+        self._judge = judge = spending.judge
         self._base_url = base_url
         self._pace = Pace(judge.concurrency)
-        self._spending = Spending(judge)
+        self._spending = spending
         self.given_up: JudgeError | None = None
         self._first = True
         self._unreached_in_a_row = 0

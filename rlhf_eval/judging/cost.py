@@ -76,19 +76,31 @@ class Spending:
 
     def __init__(self, judge: JudgeConfig) -> None:
         self.judge = judge
+        self.calls = 0
         self.input_tokens = 0
         self.output_tokens = 0
 
     def add(self, response: Any) -> None:
         """Count one answered call."""
+        self.calls += 1
         usage = response.get("usage") if isinstance(response, dict) else None
         if isinstance(usage, dict):
             self.input_tokens += usage.get("prompt_tokens") or 0
             self.output_tokens += usage.get("completion_tokens") or 0
 
+    @property
+    def money(self) -> float | None:
+        """In the currency of the judge's prices; None without prices."""
+        return _money(self.judge, self.input_tokens, self.output_tokens)
+
+    def as_row(self) -> dict[str, Any]:
+        """A line of `stages/judge/spent.jsonl`."""
+        names = ("calls", "input_tokens", "output_tokens", "money")
+        return {"judge": self.judge.name} | {name: getattr(self, name) for name in names}
+
     def require_left(self) -> None:
         """Raises JudgeError if the budget is used up."""
-        spent = _money(self.judge, self.input_tokens, self.output_tokens)
+        spent = self.money
         if self.judge.budget is not None and spent is not None and spent >= self.judge.budget:
             raise JudgeError(
                 f"Judge '{self.judge.name}' has cost {spent:.2f}; judge.budget is {self.judge.budget:.2f}.",

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from rlhf_eval.config.schema import PromptsConfig, RunConfig
 from rlhf_eval.errors import DataError
+from rlhf_eval.files import append_jsonl
 from rlhf_eval.judging import alpaca_eval, arena_hard, cache, verdicts
 from rlhf_eval.judging.client import ask
-from rlhf_eval.judging.cost import estimate, in_words, require_affordable
+from rlhf_eval.judging.cost import Spending, estimate, in_words, require_affordable
 from rlhf_eval.judging.question import Question
 from rlhf_eval.judging.server import serving
 from rlhf_eval.records import Prompt, Verdict
@@ -35,7 +36,8 @@ def judge(
 ) -> None:
     """Have every answer compared and write `<evaluation>.jsonl`, one verdict a line in prompt order.
 
-    The verdicts of a second judge go to a folder of its name.
+    The verdicts of a second judge go to a folder of its name. What the calls took is a line of `spent.jsonl`
+    beside the verdicts, one for each time that the judge was asked.
 
     Only comparisons without a verdict in `folder` or `shared` are asked, so the same call continues after a
     kill and asks failed ones again, and what another run has asked is not asked twice.
@@ -70,7 +72,12 @@ def judge(
                 found[verdict.key] = verdict
                 advance(len(found), len(questions))
 
-            ask(config.judge, base_url, open_questions, keep)
+            spending = Spending(config.judge)
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                ask(spending, base_url, open_questions, keep)
+            finally:
+                append_jsonl(folder / "spent.jsonl", spending.as_row())
     for evaluation, group in by_evaluation.items():
         verdicts.settle(folder, evaluation, group, found)
     cache.compact(shared)

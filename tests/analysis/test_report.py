@@ -223,11 +223,14 @@ def test_time_and_verdicts_are_counted(experiment: Add) -> None:
             row = {"kind": "train", "step": step, "seconds": 90.0, "tokens": 1000, "generation_seconds": 45.0}
             stream.write(json.dumps(row) + "\n")
         stream.write('{"kind": "train", "seco')
+    spent = {"judge": "lab_judge", "calls": 6, "input_tokens": 4000, "output_tokens": 500, "money": 0.25}
+    (path / "stages/judge/spent.jsonl").write_text(2 * (json.dumps(spent) + "\n"))
     row = dict(zip(*cells(reported(path.parent), "cost"), strict=True))
     assert row["Training, minutes"] == "3.0"
     assert row["Tokens sampled"] == "2,000"
     assert row["Where the time went"] == "generation 50%"
     assert row["Verdicts"] == "12", "4 prompts of AlpacaEval once, 4 of Arena-Hard in two orders"
+    assert (row["Calls"], row["Judge's tokens"], row["Money"]) == ("12", "9,000", "0.50")
 
 
 def test_several_metrics_stand_beside_their_aggregate(lab: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from rlhf_eval.config.schema import JudgeConfig
 from rlhf_eval.errors import JudgeError
+from rlhf_eval.files import read_jsonl
 from rlhf_eval.judging import stage
 from rlhf_eval.judging.cost import estimate, in_words, require_affordable
 from rlhf_eval.judging.question import Question, Reading
@@ -50,3 +51,9 @@ def test_the_budget_stops_the_run_and_what_was_paid_for_is_kept(
     assert 0 < paid < 100
     ask(1e9)
     assert endpoint.good == 100
+    first, second = read_jsonl(tmp_path / "judge" / "spent.jsonl")
+    assert (first["calls"], second["calls"]) == (paid, 100 - paid)
+    for row in (first, second):
+        money = (0.001 * row["input_tokens"] + 1e6 / 50 * row["output_tokens"]) / 1e6
+        assert row["output_tokens"] > 0
+        assert row["money"] == pytest.approx(money)

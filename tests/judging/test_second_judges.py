@@ -40,4 +40,5 @@ def test_another_model_is_asked_for_itself(judged_by, answers, endpoint, tmp_pat
     assert sorted(path.name for path in (tmp_path / "judge" / "warm").iterdir()) == [
         "alpaca_eval.jsonl",
         "arena_hard.jsonl",
+        "spent.jsonl",
     ]

@@ -50,6 +50,7 @@ def test_verdicts_stand_in_prompt_order_and_the_means_are_the_scores(
     assert sorted(path.name for path in (tmp_path / "judge").iterdir()) == [
         "alpaca_eval.jsonl",
         "arena_hard.jsonl",
+        "spent.jsonl",
     ]
 
     def gold(conversations):
@@ -79,7 +80,7 @@ def test_a_fault_is_waited_out_or_becomes_a_failed_verdict_that_the_next_call_as
     endpoint.fault = lambda times, number: fault if times == 0 and number % 10 == 0 else None
     config = judged_by(base_url=endpoint.address, max_failed_share=0.9)
     stage.judge(config, answers, tmp_path / "judge", tmp_path / "judge_cache", SILENT)
-    verdicts = [v for path in (tmp_path / "judge").iterdir() for v in read_jsonl(path)]
+    verdicts = [v for path in (tmp_path / "judge").glob("*_*.jsonl") for v in read_jsonl(path)]
     failed = [v for v in verdicts if v["preference"] is None]
     struck = sum(times > 0 for times in endpoint.seen.values())
     if fault in ("429", "500", "reset"):
@@ -95,7 +96,9 @@ def test_a_fault_is_waited_out_or_becomes_a_failed_verdict_that_the_next_call_as
     good = endpoint.good
     stage.judge(config, answers, tmp_path / "judge", tmp_path / "judge_cache", SILENT)
     assert endpoint.good == good + len(failed)
-    assert all(v["error"] is None for path in (tmp_path / "judge").iterdir() for v in read_jsonl(path))
+    assert all(
+        v["error"] is None for path in (tmp_path / "judge").glob("*_*.jsonl") for v in read_jsonl(path)
+    )
 
 
 def test_kill_and_faults_in_the_middle_change_no_score(judged_by, answers, endpoint, tmp_path):

@@ -7,6 +7,7 @@ from typing import Any
 
 from rlhf_eval.analysis.experiment import RunRecord
 from rlhf_eval.analysis.report.data_table import DataTable, name_column, number_column, text_column, with_data
+from rlhf_eval.files import read_jsonl
 
 PARTS = ("generation", "scoring", "training", "synchronisation", "idle")
 """What a training step's seconds are told apart into, as `metrics.jsonl` names them."""
@@ -27,6 +28,9 @@ def cost_data(runs: Sequence[RunRecord]) -> tuple[DataTable, list[str]]:
                 "attempts": None,
                 "seconds": None,
                 "tokens": None,
+                "calls": None,
+                "judge_tokens": None,
+                "money": None,
             }
             | {f"{part}_seconds": None for part in PARTS},
         )
@@ -35,7 +39,7 @@ def cost_data(runs: Sequence[RunRecord]) -> tuple[DataTable, list[str]]:
             (row["attempts"] or 0) + run.status["attempt"] if run.status.get("attempt") else row["attempts"]
         )
         row["verdicts"] += _verdicts(run)
-        for name, value in training_totals(run.path / "metrics.jsonl").items():
+        for name, value in (training_totals(run.path / "metrics.jsonl") | judging_totals(run)).items():
             row[name] = (row[name] or 0) + value
     for row in rows.values():
         row["minutes"] = _minutes(row["seconds"])
@@ -52,16 +56,18 @@ def cost_data(runs: Sequence[RunRecord]) -> tuple[DataTable, list[str]]:
         number_column("Tokens sampled", "tokens", digits=None),
         text_column("Where the time went", "shares"),
         number_column("Verdicts", "verdicts", digits=None),
+        number_column("Calls", "calls", digits=None),
+        number_column("Judge's tokens", "judge_tokens", digits=None),
+        number_column("Money", "money", digits=2),
     )
     table = DataTable(
         "cost",
         "Training: minutes of its steps, mean over processes, without start and checkpoints. Verdicts: what "
-        "the scores needed, of "
-        "all judges; one that several runs share was paid for once. Money and judges' tokens are not "
-        "recorded.",
+        "the scores needed, of all judges; one that several runs share was asked and paid for once, by the "
+        "run that came first. Money: by the judge's prices, where they are configured.",
         with_data(columns, list(rows.values())),
         list(rows.values()),
-        "metrics.jsonl, status.json and stages/score/scores.json of every run",
+        "metrics.jsonl, status.json, stages/judge/spent.jsonl and stages/score/scores.json of every run",
     )
     return table, _totals(list(rows.values()))
 
@@ -82,6 +88,21 @@ def training_totals(metrics: Path) -> dict[str, float]:
         for name in ("seconds", "tokens", *(f"{part}_seconds" for part in PARTS)):
             totals[name] = totals.get(name, 0) + (row.get(name) or 0)
     return totals
+
+
+def judging_totals(run: RunRecord) -> dict[str, float]:
+    """Calls, tokens and money of all judges of a run, by `spent.jsonl`; empty where nothing is recorded, and
+    without money where a call had no price."""
+    files = [run.path / "stages/judge" / name / "spent.jsonl" for name in ("", *run.config.second_judges)]
+    rows = [row for file in files if file.exists() for row in read_jsonl(file)]
+    if not rows:
+        return {}
+    totals: dict[str, float] = {
+        "calls": sum(row["calls"] for row in rows),
+        "judge_tokens": sum(row["input_tokens"] + row["output_tokens"] for row in rows),
+    }
+    prices = [row["money"] for row in rows]
+    return totals if None in prices else totals | {"money": sum(prices)}
 
 
 def _verdicts(run: RunRecord) -> int:
@@ -106,4 +127,9 @@ def _totals(rows: list[dict[str, Any]]) -> list[str]:
     else:
         sentences.append("No run recorded the time of its training steps.")
     sentences.append(f"The scores stand on {sum(row['verdicts'] for row in rows):,} verdicts.")
+    if asked := [row for row in rows if row["calls"]]:
+        calls, tokens = (sum(row[name] for row in asked) for name in ("calls", "judge_tokens"))
+        money = [row["money"] for row in asked]
+        price = "" if None in money else f", for {sum(money):,.2f} in the currency of the judge's prices"
+        sentences.append(f"Judges took {calls:,} calls of these runs and {tokens:,} tokens{price}.")
     return sentences
