@@ -247,7 +247,7 @@ def in_words(report: dict[str, Any]) -> list[str]:
     everything = report["calls"] + report["calls_saved"]
     money = "" if report["money_saved"] is None else f", about {report['money_saved']:.2f}"
     share = report["calls_saved"] / everything if everything else 0.0
-    if report["calls_saved"] == 0:
+    if any(row["prompts"] == report["prompts"] for row in report["policies"]):
         lines.append("All prompts are judged: what is not told apart has equal scores on them.")
     lines += [
         f"{report['calls']:,} of {everything:,} comparisons are judged ({report['calls_now']:,} of them "

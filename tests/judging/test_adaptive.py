@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from rlhf_eval.cli import main
+from rlhf_eval.commands.adaptive import in_words
 from rlhf_eval.config.compose import run_path
 from rlhf_eval.config.plain import fingerprint
 from rlhf_eval.config.schema import AlpacaEvalConfig, ArenaHardConfig, JudgeConfig, PromptsConfig, RunConfig
@@ -264,3 +265,22 @@ def test_runs_without_answers_are_named_and_left_out(experiment, endpoint, capsy
 def test_an_absent_folder_is_refused(tmp_path, capsys):
     assert main(["judge", str(tmp_path / "nothing"), "--until", "best"]) == 1
     assert "no experiment folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("judged", "exhausted"), [(150, False), (300, True)])
+def test_verdicts_that_were_there_are_no_sign_that_all_prompts_were_needed(
+    judged: int, exhausted: bool
+) -> None:
+    report = {
+        "question": "best",
+        "level": 0.05,
+        "first": ["a"],
+        "policies": [{"prompts": judged}, {"prompts": 50}],
+        "prompts": 300,
+        "calls": 600,
+        "calls_now": 0,
+        "calls_saved": 0,
+        "money_saved": None,
+        "left_out": {},
+    }
+    assert ("equal scores" in " ".join(in_words(report))) == exhausted
