@@ -275,7 +275,7 @@ def test_verdicts_that_were_there_are_no_sign_that_all_prompts_were_needed(
         "question": "best",
         "level": 0.05,
         "first": ["a"],
-        "policies": [{"prompts": judged}, {"prompts": 50}],
+        "policies": [{"prompts": judged, "failed": 0}, {"prompts": 50, "failed": 0}],
         "prompts": 300,
         "calls": 600,
         "calls_now": 0,
