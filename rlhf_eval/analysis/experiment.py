@@ -120,18 +120,26 @@ def check_comparable(runs: Iterable[RunRecord]) -> None:
         _refuse_other_prompts(runs, evaluation)
 
 
+def differences(ours: dict[str, Any], theirs: dict[str, Any], skip: tuple[str, ...]) -> str:
+    """The fields in which two configurations (`held_equal`) differ, with both values; empty if in none.
+
+    Args:
+        skip: beginnings of names that may differ.
+    """
+    names = [
+        name for name in ours | theirs if not name.startswith(skip) and ours.get(name) != theirs.get(name)
+    ]
+    listed = ", ".join(f"{name} ({ours.get(name)} / {theirs.get(name)})" for name in names[:6])
+    return listed + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+
+
 def _refuse_differences(
     one: RunRecord, other: RunRecord, ours: dict[str, Any], theirs: dict[str, Any], skip: tuple[str, ...]
 ) -> None:
     skip += TRAINING if one.untrained or other.untrained else ()
-    names = [
-        name for name in ours | theirs if not name.startswith(skip) and ours.get(name) != theirs.get(name)
-    ]
-    if names:
-        listed = ", ".join(f"{name} ({ours.get(name)} / {theirs.get(name)})" for name in names[:6])
-        more = f" and {len(names) - 6} more" if len(names) > 6 else ""
+    if found := differences(ours, theirs, skip):
         raise DataError(
-            f"{one.path.name} and {other.path.name} cannot be compared; they differ in {listed}{more}.",
+            f"{one.path.name} and {other.path.name} cannot be compared; they differ in {found}.",
             "Rank them in separate folders: give each setting its own `experiment=`.",
         )
 

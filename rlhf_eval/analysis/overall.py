@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from rlhf_eval.analysis.coefficients import kendall
-from rlhf_eval.analysis.experiment import load_by_setting
+from rlhf_eval.analysis.experiment import differences, load_by_setting
 from rlhf_eval.analysis.intervals import percentile_interval, weighted_sum
 from rlhf_eval.analysis.metrics import Metric
 from rlhf_eval.analysis.ranking import Ranking, groups_of, ranking_of
@@ -271,13 +271,8 @@ def _trained(runs: Sequence[RunRecord]) -> list[RunRecord]:
 def _refuse_differences(one: RunRecord, other: RunRecord, skip: tuple[str, ...]) -> None:
     if one is other:
         return
-    ours, theirs = held_equal(one.config), held_equal(other.config)
-    names = [
-        name for name in ours | theirs if not name.startswith(skip) and ours.get(name) != theirs.get(name)
-    ]
-    if names:
-        listed = ", ".join(f"{name} ({ours.get(name)} / {theirs.get(name)})" for name in names[:6])
+    if found := differences(held_equal(one.config), held_equal(other.config), skip):
         raise DataError(
-            f"{one.path} and {other.path} cannot be averaged; they differ in {listed}.",
+            f"{one.path} and {other.path} cannot be averaged; they differ in {found}.",
             "Rank these experiments apart: settings may differ in policy base and algorithm alone.",
         )
