@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from keyword import iskeyword
 
 from rlhf_eval.arguments import build_parser
 from rlhf_eval.errors import ConfigError, RlhfEvalError, did_you_mean
@@ -28,8 +29,11 @@ MODULES = {
     "score": "scores",
     "power": "power",
     "judge": "adaptive",
+    **dict.fromkeys(("reproduce", "diff", "export", "import"), "reproduction"),
+    "doctor": "doctor",
+    **dict.fromkeys(("init", "completion"), "start"),
 }
-"""Where each command's deed stands in `rlhf_eval/commands/`: a function of its name."""
+"""Where each command's deed stands in `rlhf_eval/commands/`: a function of its name (`import_`)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,4 +75,5 @@ def _carry_out(words: list[str]) -> int:
             did_you_mean(rest[0], (name for name in known if name.startswith("--"))),
         )
     module = import_module(f"rlhf_eval.commands.{MODULES[options.command]}")
-    return getattr(module, options.command)(options)
+    name = options.command + ("_" if iskeyword(options.command) else "")
+    return getattr(module, name)(options)

@@ -15,17 +15,17 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 from rlhf_eval.errors import DataError
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[TextIO]:
-    """A text file that takes `path`'s place when the block ends, and vanishes if it fails."""
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes `path`'s place when the block ends, and vanishes if it fails."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with _on_the_disk(path), temporary.open("w", encoding="utf-8", newline="\n") as stream:
+        with _on_the_disk(path), temporary.open("wb") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
@@ -52,8 +52,8 @@ def _on_the_disk(path: Path) -> Iterator[None]:
 
 def write_text(path: Path, text: str) -> None:
     """Write or replace a file atomically; missing folders are made."""
-    with _replacing(path) as stream:
-        stream.write(text)
+    with replacing(path) as stream:
+        stream.write(text.encode("utf-8"))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -63,9 +63,9 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Write or replace a JSON Lines file atomically."""
-    with _replacing(path) as stream:
+    with replacing(path) as stream:
         for row in rows:
-            stream.write(_line(row))
+            stream.write(_line(row).encode("utf-8"))
 
 
 def append_jsonl(path: Path, *rows: dict[str, Any]) -> None:

@@ -130,6 +130,8 @@ class Verdict:
         label: the verdict as the judge gave it, such as "A>>B"; None where log-probabilities decide.
         error: cause of the failure; None if there is a preference.
         text: the judge's raw answer.
+        answered_by: the model that the endpoint says it is, a dated snapshot where it tells one; None where
+            it tells nothing, or nobody was asked.
     """
 
     evaluation: str
@@ -141,3 +143,4 @@ class Verdict:
     label: str | None
     error: str | None
     text: str
+    answered_by: str | None = None

@@ -6,6 +6,7 @@ import io
 import json
 import sys
 import zlib
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -43,23 +44,21 @@ def localise(config: _Config, lab: Path | None) -> _Config:
     return config
 
 
-def local_hashes(config: Any, lab: Path | None) -> dict[str, str]:
-    """SHA-256 of every local file or model folder that a configuration names, by the name in it."""
-    found: dict[str, str] = {}
+def local_places(config: Any, lab: Path | None) -> dict[str, Path]:
+    """Every local file or model folder that a configuration names, by the name in it."""
+    found: dict[str, Path] = {}
     for field, text in _texts(config if isinstance(config, (dict, str)) else fingerprint(config)):
         name = text.rpartition(":")[0] if field == "function" else text  # path/to/file.py:function
         place = lab / name.removeprefix(LAB) if name.startswith(LAB) and lab else Path(name).expanduser()
-        if place.is_file():
-            found[text] = sha256_known(place)
-        elif ("/" in text or field in MODELS or text.startswith(LAB)) and place.is_dir():
-            found[text] = sha256_json(
-                {
-                    str(file.relative_to(place)): sha256_known(file)
-                    for file in sorted(place.rglob("*"))
-                    if file.is_file()
-                }
-            )
+        folder = "/" in text or field in MODELS or text.startswith(LAB)
+        if place.is_file() or (folder and place.is_dir()):
+            found[text] = place
     return found
+
+
+def local_hashes(config: Any, lab: Path | None) -> dict[str, str]:
+    """SHA-256 of every local file or model folder that a configuration names, by the name in it."""
+    return {text: _sha256(place) for text, place in local_places(config, lab).items()}
 
 
 def resolve(source: str) -> Path:
@@ -114,9 +113,30 @@ def read_rows(source: str) -> list[dict[str, Any]]:
     return rows
 
 
+def replaced(config: _Config, places: Mapping[str, str]) -> _Config:
+    """The same configuration with other names for some files."""
+    if isinstance(config, str):
+        return places.get(config, config)  # type: ignore[return-value]
+    if isinstance(config, dict):
+        return {key: replaced(value, places) for key, value in config.items()}  # type: ignore[return-value]
+    if isinstance(config, tuple):
+        return tuple(replaced(value, places) for value in config)  # type: ignore[return-value]
+    if is_dataclass(config) and not isinstance(config, type):
+        return replace(config, **{f.name: replaced(getattr(config, f.name), places) for f in fields(config)})
+    return config
+
+
 def texts_in(value: Any) -> list[str]:
     """Every text in a configuration: what `local_hashes` may know a file by."""
     return [text for _, text in _texts(value)]
+
+
+def _sha256(place: Path) -> str:
+    """Of a file, or of a folder's files with their names."""
+    if place.is_file():
+        return sha256_known(place)
+    files = (file for file in sorted(place.rglob("*")) if file.is_file())
+    return sha256_json({str(file.relative_to(place)): sha256_known(file) for file in files})
 
 
 def _texts(value: Any, field: str = "") -> list[tuple[str, str]]:

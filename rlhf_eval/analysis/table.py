@@ -84,7 +84,8 @@ def _rows(path: Path, runs: Sequence[RunRecord]) -> Iterator[Row]:
 
 
 def _identity(run: RunRecord) -> Row:
-    config, code = run.config, _object(run, "manifest.json", run.manifest, "code")
+    config, newest = run.config, str(run.manifest.get("environment"))
+    code = _object(run, "manifest.json", run.manifest, "environments", newest, "code")
     return {
         "experiment": run.path.parent.name,
         "run": run.path.name,

@@ -5,7 +5,17 @@ from functools import partial
 from pathlib import Path
 
 from rlhf_eval import __version__
-from rlhf_eval.arguments import correlate, frontier, models, power, sweeps, table
+from rlhf_eval.arguments import (
+    correlate,
+    doctor,
+    frontier,
+    models,
+    power,
+    reproduction,
+    start,
+    sweeps,
+    table,
+)
 from rlhf_eval.arguments.kit import (
     Parser,
     add_command,
@@ -143,6 +153,13 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     models.score(command)
     power.power(command)
     power.judge(command)
+    reproduction.reproduce(command)
+    reproduction.diff(command)
+    reproduction.export(command)
+    reproduction.import_(command)
+    doctor.doctor(command)
+    start.init(command)
+    start.completion(command)
     commands = dict(subparsers.choices)
     for group in ("reward", "private", "score"):
         actions = next(a for a in commands[group]._actions if isinstance(a, argparse._SubParsersAction))

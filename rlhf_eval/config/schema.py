@@ -254,3 +254,6 @@ class RunConfig:
     """The embedded world that `lab:` sources and models refer to."""
     threads: Positive = unfingerprinted(1)
     """CPU threads of torch in this run."""
+    deterministic: bool = unfingerprinted(False)
+    """Let GPU kernels add in the same order every time, at the price of speed: the same machine then gives
+    the same bits again, as a CPU always does."""

@@ -115,6 +115,13 @@ def system_prompt(judge: JudgeConfig, category: str = NO_CATEGORY) -> str:
     return by_category[category].strip()
 
 
+def own_prompts() -> dict[str, str]:
+    """The project's own words to the judge: instructions by file, and how a game is shown."""
+    names = ("arena_hard_judge.txt", *_OWN_PROMPTS.values())
+    texts = {name: (files("rlhf_eval.judging") / name).read_text(encoding="utf-8") for name in names}
+    return texts | {"user": USER_TEMPLATE}
+
+
 def questions(items: Sequence[Item], answers: Mapping[str, str], judge: JudgeConfig) -> list[Question]:
     """Two games per question, the second with the sides swapped; identical answers are a tie without a judge.
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -142,7 +143,7 @@ class _Caller:
                     self._pace.good()
                     self._spending.add(response)
                     if not self._surprises(question, response, attempt):
-                        return _verdict(question, response)
+                        return replace(_verdict(question, response), answered_by=_answered_by(response))
             await asyncio.sleep(pause(attempt))
         raise AssertionError("the last attempt returns or raises")
 
@@ -226,6 +227,12 @@ def _verdict(question: Question, response: Any) -> Verdict:
     if not text:
         return question.failed(f"empty answer (finish reason '{finish}')")
     return question.answered(JudgeAnswer(text, _first_token(choice), str(finish)))
+
+
+def _answered_by(response: Any) -> str | None:
+    """The model that the endpoint says it is."""
+    name = response.get("model") if isinstance(response, dict) else None
+    return name if isinstance(name, str) else None
 
 
 def _choice(response: Any) -> dict[str, Any] | None:

@@ -29,22 +29,31 @@ class Engine(Protocol):
         ...
 
 
+def prompt_file(verdict: VerdictConfig) -> Path:
+    """Where the prompt of a verdict stands.
+
+    Raises:
+        ConfigError: there is no such prompt.
+    """
+    shipped = PROMPTS / f"{verdict.prompt}.jinja"
+    path = shipped if shipped.is_file() else Path(verdict.prompt).expanduser()
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in PROMPTS.glob("*.jinja")))
+        raise ConfigError(
+            f"reward_model.verdict.prompt: there is no '{verdict.prompt}'.",
+            f"Give the path of a file, or one of those shipped: {known}.",
+        )
+    return path
+
+
 class Prompting:
     """Writes the questions of one reward model."""
 
     def __init__(self, verdict: VerdictConfig) -> None:
         import jinja2
 
-        shipped = PROMPTS / f"{verdict.prompt}.jinja"
-        path = shipped if shipped.is_file() else Path(verdict.prompt).expanduser()
-        if not path.is_file():
-            known = ", ".join(sorted(file.stem for file in PROMPTS.glob("*.jinja")))
-            raise ConfigError(
-                f"reward_model.verdict.prompt: there is no '{verdict.prompt}'.",
-                f"Give the path of a file, or one of those shipped: {known}.",
-            )
         environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)
-        self.template = environment.from_string(path.read_text(encoding="utf-8"))
+        self.template = environment.from_string(prompt_file(verdict).read_text(encoding="utf-8"))
         self.verdict = verdict
 
     def __call__(self, prompt: Conversation, **answers: str) -> Conversation:

@@ -1,24 +1,43 @@
-"""Where a run's numbers came from: code, packages, machine, seeds, prompt sets. Nothing secret."""
+"""Where a run's numbers came from: `manifest.json`, `requirements.txt`, `code.diff`. Nothing secret.
+
+    command, hostname, scheduler    of the newest attempt
+    seeds, sha256, revisions, templates, judges      what it was made from
+    environments                    by a short hash: code, packages, machine, variables
+    stages                          of each finished one: what it took in and gave out, where, and the weights
+
+Stages of one run may be executed on different machines; each is recorded with the environment that made it.
+`done.json` of a stage has the same, so the manifest can be written anew at any time.
+"""
 
 import os
-import platform
-import re
 import shlex
 import socket
-import subprocess
 import sys
-from collections.abc import Mapping
-from importlib.metadata import distributions
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from rlhf_eval import __version__
-from rlhf_eval.files import write_json, write_text
+from rlhf_eval.config.compose import hash8, run_name
+from rlhf_eval.config.schema import RunConfig
+from rlhf_eval.errors import DataError
+from rlhf_eval.files import read_json, read_jsonl, sha256_json, write_json, write_text
 from rlhf_eval.runs.directory import RunDirectory, now
+from rlhf_eval.runs.environment import (
+    diff_of_code,
+    environment,
+    identity,
+    installed,
+    requirements,
+)
+from rlhf_eval.runs.secrets import without_secrets
+from rlhf_eval.runs.stage_inputs import NEEDS
+from rlhf_eval.runs.templates import templates
+from rlhf_eval.sources import local_hashes, localise
 
-CREDENTIALS = re.compile(r"://[^/@\s]+@")
-"""User and password in an address; they do not belong in a record."""
-
+FORMAT = 2
+SECOND = "second_judges."
+EVALUATIONS = ("alpaca_eval", "arena_hard")
+WEIGHTS = (".safetensors", ".bin")
 SCHEDULER_VARIABLES = (
     "SLURM_CLUSTER_NAME",
     "SLURM_JOB_ID",
@@ -34,95 +53,124 @@ SCHEDULER_VARIABLES = (
 )
 
 
-def write_manifest(
-    directory: RunDirectory,
-    seeds: Mapping[str, int],
-    sha256: Mapping[str, str],
-    revisions: Mapping[str, str] | None = None,
-) -> None:
-    """Write manifest.json, requirements.txt and, in a checkout with changes, code.diff.
+def write_manifest(directory: RunDirectory, made_from: dict[str, Any]) -> None:
+    """Write what is known of a run by now.
 
     Args:
-        seeds: by what they seed, such as {"run": 3, "lab": 0}.
-        sha256: of prompt sets, chat templates and judge prompts, by name.
-        revisions: commits that models and data resolved to, by name.
+        made_from: see `made_from`.
     """
-    requirements = installed()
-    commit, diff = checkout()
-    write_text(directory.path / "requirements.txt", requirements)
+    here, earlier = environment(), _earlier(directory)
+    diff, diff_sha256 = diff_of_code()
+    write_text(directory.path / "requirements.txt", requirements(installed()))
     if diff:
         write_text(directory.path / "code.diff", diff)
+    stages = {name: done for name in NEEDS if (done := _stage(directory, name))}
+    environments = earlier.get("environments", {}) | {identity(here): here}
+    used = {identity(here), *(done["environment"] for done in stages.values())}
     write_json(
         directory.manifest_file,
         {
-            "written_at": now(),
-            "command": CREDENTIALS.sub("://", shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])),
-            "rlhf_eval": __version__,
-            "code": {"commit": commit, "dirty": bool(diff)},
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-            "hostname": socket.gethostname(),
-            "cpus": os.cpu_count(),
-            "packages": _main_packages(requirements),
-            "accelerators": accelerators(),
-            "seeds": dict(seeds),
-            "sha256": dict(sha256),
-            "revisions": dict(revisions or {}),
-            "scheduler": {name: os.environ[name] for name in SCHEDULER_VARIABLES if name in os.environ},
+            "format": FORMAT,
+            "written_at": earlier.get("written_at") or now(),
+            **who_and_where(),
+            "code_diff_sha256": diff_sha256,
+            **made_from,
+            "judges": _judges(directory, made_from["judges"]),
+            "environments": {name: found for name, found in environments.items() if name in used},
+            "stages": stages,
         },
     )
 
 
-def installed() -> str:
-    """Every installed package as `name==version`, sorted, one a line."""
-    found = {(package.metadata["Name"] or "").lower(): package.version for package in distributions()}
-    return "".join(f"{name}=={version}\n" for name, version in sorted(found.items()) if name)
+def made_from(
+    config: RunConfig, executed: RunConfig, world: Path | None, revisions: dict[str, str]
+) -> dict[str, Any]:
+    """What a run's results follow from, beside the machine: the part of a manifest that is the same for the
+    same run anywhere.
+
+    Args:
+        config: as it is frozen.
+        executed: the same, localised and with its revisions pinned.
+        revisions: commits by the names of `revisions.hub_names`.
+    """
+    judges = {"judge": config.judge} | {f"{SECOND}{name}": j for name, j in config.second_judges.items()}
+    return {
+        "run": run_name(config),
+        "hash8": hash8(config),
+        "seeds": {"run": config.seed} | ({"lab": config.lab.seed} if config.lab else {}),
+        "sha256": _file_hashes(config, world),
+        "revisions": revisions,
+        "templates": templates(executed),
+        "judges": {name: {"asked": judge.model, "answered": {}} for name, judge in judges.items()},
+    }
 
 
-def checkout() -> tuple[str | None, str]:
-    """Commit of the checkout that this package runs from and its uncommitted changes; else (None, "")."""
-    root = Path(__file__).parents[2]
-    if not (root / ".git").exists():
-        return None, ""
-    commit = _git(root, "rev-parse", "HEAD").strip()
-    untracked = _git(root, "ls-files", "--others", "--exclude-standard")
-    diff = _git(root, "diff", "HEAD", "--no-ext-diff", "--no-color")
-    return commit or None, diff + "".join(f"# untracked: {name}\n" for name in untracked.splitlines())
+def who_and_where() -> dict[str, Any]:
+    """The command, the machine and the job of this process, and its environment's name."""
+    return {
+        "command": command_line(),
+        "hostname": socket.gethostname(),
+        "scheduler": {name: os.environ[name] for name in SCHEDULER_VARIABLES if name in os.environ},
+        "environment": identity(environment()),
+    }
 
 
-def accelerators() -> dict[str, Any]:
-    """CUDA version and GPU names, if torch is loaded already; empty otherwise."""
-    torch = sys.modules.get("torch")
-    if torch is None:
-        return {}
-    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    return {"cuda": torch.version.cuda, "gpus": gpus}
+def command_line() -> str:
+    """The command of this process, without what is nobody else's business."""
+    return without_secrets(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
 
 
-def _main_packages(requirements: str) -> dict[str, str]:
-    """The versions that numbers hang on most; requirements.txt has all."""
-    versions = dict(line.split("==", 1) for line in requirements.splitlines())
-    names = (
-        "torch",
-        "trl",
-        "transformers",
-        "accelerate",
-        "deepspeed",
-        "peft",
-        "vllm",
-        "alpaca-eval",
-        "numpy",
-    )
-    by_name = {name.replace("_", "-"): version for name, version in versions.items()}
-    return {name: by_name[name] for name in names if name in by_name}
-
-
-def _git(root: Path, *arguments: str) -> str:
-    """Output of a git command; empty where git is missing or refuses."""
+def _stage(directory: RunDirectory, name: str) -> dict[str, Any]:
+    """What is recorded of a finished stage; empty for another."""
+    folder = directory.stage(name)
     try:
-        done = subprocess.run(
-            ["git", "-C", str(root), *arguments], capture_output=True, timeout=30, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.decode("utf-8", errors="replace")
+        done = read_json(folder.path / "done.json")
+    except DataError:
+        return {}
+    if "made_by" not in done:
+        return {}
+    weights = {
+        file: output["sha256"] for file, output in done["outputs"].items() if Path(file).suffix in WEIGHTS
+    }
+    return {
+        "input_hash": done["input_hash"],
+        "output_hash": folder.output_hash,
+        **({"weights_sha256": sha256_json(weights)} if weights else {}),
+        **done["made_by"],
+    }
+
+
+def _judges(directory: RunDirectory, judges: dict[str, Any]) -> dict[str, Any]:
+    """Which snapshots answered, and how often: a name such as `gpt-4.1` may stand for another tomorrow."""
+    found = {}
+    for name, judge in judges.items():
+        folder = directory.stage("judge").path
+        folder = folder / name.removeprefix(SECOND) if name.startswith(SECOND) else folder
+        files = [folder / f"{evaluation}.jsonl" for evaluation in EVALUATIONS]
+        rows = [row for file in files if file.exists() for row in read_jsonl(file)]
+        answered = Counter(row["answered_by"] for row in rows if row.get("answered_by"))
+        found[name] = judge | {"answered": dict(sorted(answered.items()))}
+    return found
+
+
+def _file_hashes(config: RunConfig, world: Path | None) -> dict[str, str]:
+    """SHA-256 of the files that the run reads, by their names; those of private benchmarks are salted."""
+    from rlhf_eval.benchmarks.private import salted_key
+
+    hashes = local_hashes(config, world)
+    for benchmark in config.benchmarks.values():
+        if benchmark.private:
+            salted = salted_key(localise(benchmark, world))
+            hashes |= {
+                source: salted(hashes[source]) for source in benchmark.data.values() if source in hashes
+            }
+    return hashes
+
+
+def _earlier(directory: RunDirectory) -> dict[str, Any]:
+    """What an earlier attempt wrote; empty where there is none, or one of another format."""
+    try:
+        found = read_json(directory.manifest_file)
+    except DataError:
+        return {}
+    return found if isinstance(found, dict) and found.get("format") == FORMAT else {}

@@ -2,13 +2,14 @@
 
     inputs.json   hash of everything the stage depends on, and how often it was begun; written when it begins
     …             the stage's own files
-    done.json     the same hash, and size and SHA-256 of every output; written last
+    done.json     the same hash, size and SHA-256 of every output, and what made them; written last
 
 A stage takes the `output_hash` of earlier stages into its own input hash, so a stage that is redone with
 the same result leaves those after it alone.
 """
 
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,8 +68,13 @@ class StageFolder:
         """How often the stage was begun with its present inputs."""
         return self._marker("inputs.json").get("attempts", 0)
 
-    def finish(self, outputs: Iterable[Path]) -> None:
-        """Mark the stage as done. `outputs` are its files, or folders of them; all must exist."""
+    def finish(self, outputs: Iterable[Path], made_by: dict[str, Any] | None = None) -> None:
+        """Mark the stage as done.
+
+        Args:
+            outputs: its files, or folders of them; all must exist.
+            made_by: on what machine and by what command, for the record.
+        """
         write_json(
             self.path / "done.json",
             {
@@ -76,14 +82,48 @@ class StageFolder:
                 "outputs": {
                     file.relative_to(self.path).as_posix(): _describe(file) for file in _files(outputs)
                 },
+                "made_by": made_by or {},
             },
         )
 
+    def take(self, original: "StageFolder", input_hash: str) -> None:
+        """Take another run's finished work in the place of one's own, as far as its files are there; the
+        stages after it see the output hash that they saw there.
+
+        Args:
+            input_hash: of what the stage depends on here.
+
+        Raises:
+            DataError: the original is not done, or a file of it has changed.
+        """
+        marker = original._marker("done.json")
+        outputs = marker.get("outputs")
+        if not isinstance(outputs, dict):
+            raise DataError(f"{original.path} is not done.", "Let that run finish first.")
+        there = {name: output for name, output in outputs.items() if (original.path / name).is_file()}
+        if damage := original._damaged({"outputs": there}):
+            raise DataError(
+                f"{original.path}: {damage}.", "Restore the file, or take another copy of the run."
+            )
+        for name in there:
+            (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(original.path / name, self.path / name)
+        taken = {
+            "input_hash": input_hash,
+            "outputs": {name: output | _describe(self.path / name) for name, output in there.items()},
+            "output_hash": original.output_hash,
+            "taken_from": original.path.as_posix(),
+        }
+        write_json(self.path / "inputs.json", {"input_hash": input_hash, "attempts": 0})
+        write_json(self.path / "done.json", marker | taken)
+
     @property
     def output_hash(self) -> str:
-        """Hash of names and contents of the outputs of a finished stage."""
-        outputs = read_json(self.path / "done.json")["outputs"]
-        return sha256_json({name: output["sha256"] for name, output in outputs.items()})
+        """Hash of names and contents of the outputs of a finished stage; of one that was taken from another
+        run, what the hash was there."""
+        done = read_json(self.path / "done.json")
+        hashes = {name: output["sha256"] for name, output in done["outputs"].items()}
+        return done.get("output_hash") or sha256_json(hashes)
 
     def _marker(self, name: str) -> dict[str, Any]:
         """The content of inputs.json or done.json; empty where it is absent or unreadable."""

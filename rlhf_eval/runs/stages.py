@@ -19,15 +19,17 @@ from typing import Any
 
 from rlhf_eval.config.plain import fingerprint
 from rlhf_eval.config.schema import RunConfig
+from rlhf_eval.determinism import make_deterministic
 from rlhf_eval.errors import StageError
 from rlhf_eval.files import read_jsonl, write_json
 from rlhf_eval.interruption import Interrupted
 from rlhf_eval.lab.build import ensure, world_path
 from rlhf_eval.progress import Progress
 from rlhf_eval.rewards.stored import scores_folder
-from rlhf_eval.runs.directory import LOCK_PATIENCE_SECONDS, RunDirectory
+from rlhf_eval.runs.directory import LOCK_PATIENCE_SECONDS, RunDirectory, now
 from rlhf_eval.runs.protocol import hold
-from rlhf_eval.runs.provenance import write_manifest
+from rlhf_eval.runs.provenance import made_from, who_and_where, write_manifest
+from rlhf_eval.runs.revisions import pinned, resolved
 from rlhf_eval.runs.stage_inputs import NEEDS, files_of, input_hash, is_ready
 from rlhf_eval.sources import local_hashes, localise
 from rlhf_eval.training.checkpoints import discard
@@ -131,12 +133,19 @@ def _execute(
         directory.path.parent, config.reward_model, local_hashes(config.reward_model, world)
     )
     shared = directory.path.parent / "shared"
-    run = Run(localise(config, world), directory, progress, shared, scores, logs)
+    revisions = resolved(config, shared)
+    run = Run(pinned(localise(config, world), revisions), directory, progress, shared, scores, logs)
     if uses_base(config):  # before anything that is compared with it
         file = answers_file(shared, config, world)
         make(run.config, file, run.advance)
         run = replace(run, config=with_answers(run.config, file))
-    write_manifest(directory, _seeds(config), _recorded_hashes(config, world))
+    if config.deterministic:
+        make_deterministic()
+
+    def record() -> None:
+        write_manifest(directory, made_from(config, run.config, world, revisions))
+
+    record()
     fields, outputs = fingerprint(config), dict[str, str]()
     for name, work in STAGES:
         if not is_ready(name, outputs):
@@ -158,7 +167,8 @@ def _execute(
             if note:
                 progress.stage(name, "running")
             directory.update_status(stage=name, stage_attempt=stage.attempts, step=0, steps=0)
-            stage.finish(work(run))
+            stage.finish(work(run), who_and_where() | {"finished_at": now()})
+            record()  # again: by now the hub's files are here, and the judge has said who it is
             progress.stage(name, "done")
         outputs[name] = stage.output_hash
         if name == "train":  # its marker is on the disk: nothing will continue from them
@@ -247,20 +257,6 @@ STAGES: tuple[tuple[str, Callable[[Run], list[Path]]], ...] = (
 )
 
 
-def _recorded_hashes(config: RunConfig, world: Path | None) -> dict[str, str]:
-    """SHA-256 of the files that the run reads, for its record; those of private benchmarks are salted."""
-    from rlhf_eval.benchmarks.private import salted_key
-
-    hashes = local_hashes(config, world)
-    for benchmark in config.benchmarks.values():
-        if benchmark.private:
-            salted = salted_key(localise(benchmark, world))
-            hashes |= {
-                source: salted(hashes[source]) for source in benchmark.data.values() if source in hashes
-            }
-    return hashes
-
-
 def _answers(run: Run) -> dict[str, dict[str, str]]:
     folder = run.stage("generate")
     return {
@@ -280,7 +276,3 @@ def _truncated(run: Run) -> dict[str, set[str]]:
         }
         for evaluation in ("alpaca_eval", "arena_hard")
     }
-
-
-def _seeds(config: RunConfig) -> dict[str, int]:
-    return {"run": config.seed} | ({"lab": config.lab.seed} if config.lab else {})

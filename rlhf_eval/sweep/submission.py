@@ -1,11 +1,8 @@
 """From the runs that are asked for to jobs in the queue: plan, freeze, render, submit."""
 
-import shlex
-import sys
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from rlhf_eval.config.cluster_schema import ClusterConfig
@@ -16,9 +13,9 @@ from rlhf_eval.config.schema import RunConfig
 from rlhf_eval.errors import ConfigError, DataError
 from rlhf_eval.files import write_text
 from rlhf_eval.progress import Progress
-from rlhf_eval.runs.directory import PENDING, RunDirectory, run_directories
+from rlhf_eval.runs.directory import PENDING, RunDirectory, now, run_directories
 from rlhf_eval.runs.protocol import hold
-from rlhf_eval.runs.provenance import CREDENTIALS
+from rlhf_eval.runs.provenance import command_line
 from rlhf_eval.runs.stages import STAGES, open_stages
 from rlhf_eval.sweep import slurm
 from rlhf_eval.sweep.graph import Job, Point, graph
@@ -168,8 +165,7 @@ def submit(runs: Runs, cluster: ClusterConfig) -> tuple[Plan, Path | None]:
             return planned, None
         freeze(planned.points)
         folder = new_folder(experiment)
-        command = CREDENTIALS.sub("://", shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
-        write_text(folder / "command.txt", f"{command}\n{datetime.now(UTC).isoformat(timespec='seconds')}\n")
+        write_text(folder / "command.txt", f"{command_line()}\n{now()}\n")
         write_text(folder / "cluster.yaml", dump(plain(cluster)))
         jobs = graph(planned.points, cluster, slurm.largest_array())
         scripts = {job.name: render(job, cluster, folder) for job in jobs}

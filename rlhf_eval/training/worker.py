@@ -22,7 +22,11 @@ def main() -> int:
     config = load(folder / "job.yaml")
     import torch
 
+    from rlhf_eval.determinism import make_deterministic
     from rlhf_eval.training.train import train
+
+    if config.deterministic:
+        make_deterministic()
 
     torch.set_num_threads(config.threads)
     try:

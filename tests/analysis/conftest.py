@@ -74,7 +74,13 @@ def write_run(
     write(path / "status.json", state or {"state": "done" if finished else "running", "stage": "score"})
     write(
         path / "manifest.json",
-        {"code": {"commit": "abc123", "dirty": True}, "seeds": {"run": seed}, "packages": {"trl": "1.16.0"}},
+        {
+            "seeds": {"run": seed},
+            "environment": "e1",
+            "environments": {
+                "e1": {"code": {"commit": "abc123", "dirty": True}, "packages": {"trl": "1.16.0"}}
+            },
+        },
     )
     write(
         path / "stages/benchmark/results.json", {b: result(*pair) for b, pair in (benchmarks or {}).items()}

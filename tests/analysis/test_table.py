@@ -200,7 +200,7 @@ def test_second_judges_have_columns_of_their_own(experiment: Add) -> None:
         ("stages/score/scores.json", '{"gold": {"mean": true}}'),
         ("stages/benchmark/results.json", '{"public": 3}'),
         ("manifest.json", "nothing"),
-        ("manifest.json", '{"code": "abc"}'),
+        ("manifest.json", '{"environments": "abc"}'),
         ("status.json", "[]"),
         ("metrics.jsonl", '{"kind": "train", "step": 1}\nnothing\n{"kind": "train", "step": 2}\n'),
         ("metrics.jsonl", '{"kind": "checkpoint", "kl": 1.0}\n'),

@@ -1,29 +1,121 @@
-"""The manifest says where numbers came from, and holds no secret."""
+"""The manifest says where numbers came from, stage by stage, and holds no secret."""
 
+import hashlib
+import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from rlhf_eval.files import read_json
-from rlhf_eval.runs.directory import RunDirectory
-from rlhf_eval.runs.provenance import write_manifest
+from rlhf_eval.config.compose import compose
+from rlhf_eval.files import read_json, read_jsonl, sha256_file, write_json
+from rlhf_eval.progress import SilentProgress
+from rlhf_eval.runs.environment import environment, installed, needed
+from rlhf_eval.runs.stages import execute
+
+MARK = "zq" + "xv81"  # in two parts, or this file would be where it is found
+VARIABLES = {
+    "SLURM_JOB_ID": "42",
+    "NCCL_DEBUG": "WARN",
+    "VLLM_API_KEY": f"{MARK}-001",
+    "OPENAI_API_KEY": f"{MARK}-002",
+    "RLHF_EVAL_REWARD_TOKEN": f"{MARK}-003",
+    "CUDA_VISIBLE_DEVICES": "3",
+    "NCCL_SOCKET": f"http://me:{MARK}@host",
+}
 
 
-def test_the_manifest_names_code_packages_and_scheduler(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SLURM_JOB_ID", "42")
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
-    monkeypatch.setattr(sys, "argv", ["rlhf-eval", "run", "judge.base_url=http://me:pass@host/v1"])
-    write_manifest(RunDirectory(tmp_path), seeds={"run": 3}, sha256={"train": "ab"})
-    manifest = read_json(tmp_path / "manifest.json")
-    assert manifest["seeds"] == {"run": 3}
+@pytest.fixture(scope="module")
+def run(small_lab: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the public command in an environment of its own."""
+    output = tmp_path_factory.mktemp("provenance")
+    words = ["run", *small_lab, "reward_model=lab_clean_small", f"output={output}"]
+    words.append("~benchmarks.lab_private")
+    subprocess.run(
+        [sys.executable, "-m", "rlhf_eval", *words],
+        check=True,
+        env=os.environ | VARIABLES,
+        capture_output=True,
+    )
+    return next((output / "lab").glob("*--s0--*"))
+
+
+def test_the_manifest_names_what_the_run_was_made_from(run: Path) -> None:
+    manifest = read_json(run / "manifest.json")
+    assert manifest["run"] == run.name
+    assert manifest["seeds"] == {"run": 0, "lab": 0}
     assert manifest["scheduler"] == {"SLURM_JOB_ID": "42"}
-    assert {"torch", "trl", "transformers"} <= manifest["packages"].keys()
-    assert manifest["command"] == "rlhf-eval run judge.base_url=http://host/v1"
-    requirements = (tmp_path / "requirements.txt").read_text()
-    assert f"torch=={manifest['packages']['torch']}\n" in requirements
-    written = "".join(path.read_text() for path in tmp_path.iterdir() if path.name != "code.diff")
-    assert "secret" not in written
-    assert "pass@" not in written
+    assert manifest["command"].startswith("__main__.py run experiment=lab")
+    assert {"lab:policy", "lab:data/train_prompts.jsonl"} <= manifest["sha256"].keys()
+    template = (run / "stages/train/policy/chat_template.jinja").read_bytes()
+    assert manifest["templates"]["chat template of policy"] == hashlib.sha256(template).hexdigest()
+    assert "arena_hard judge prompt" in manifest["templates"]
+    assert manifest["judges"]["judge"]["asked"] == "lab-judge-1"
+    files = (run / "stages/judge" / f"{name}.jsonl" for name in ("alpaca_eval", "arena_hard"))
+    asked = [row for file in files for row in read_jsonl(file) if row["answered_by"]]
+    assert manifest["judges"]["judge"]["answered"] == {"lab-judge-1": len(asked)}
+
+
+def test_every_stage_has_its_environment_and_its_hashes(run: Path) -> None:
+    manifest = read_json(run / "manifest.json")
+    assert list(manifest["stages"]) == ["benchmark", "train", "generate", "judge", "score"]
+    for name, stage in manifest["stages"].items():
+        done = read_json(run / "stages" / name / "done.json")
+        assert stage["input_hash"] == done["input_hash"]
+        assert stage["environment"] in manifest["environments"]
+        assert stage["hostname"]
+        assert stage["finished_at"]
+        for file, output in done["outputs"].items():
+            assert output["sha256"] == sha256_file(run / "stages" / name / file)
+    assert set(manifest["stages"]["train"]) - set(manifest["stages"]["score"]) == {"weights_sha256"}
+
+
+def test_the_environment_has_code_packages_and_the_variables_that_matter(run: Path) -> None:
+    (found,) = read_json(run / "manifest.json")["environments"].values()
+    assert {"torch", "trl", "transformers", "numpy"} <= found["packages"].keys()
+    assert found["variables"].items() >= {"NCCL_DEBUG": "WARN", "NCCL_SOCKET": "http://host"}.items()
+    assert "CUDA_VISIBLE_DEVICES" not in found["variables"]
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
+    )
+    assert found["code"]["commit"] == commit.stdout.strip()
+    assert found["cpu"]
+    requirements = (run / "requirements.txt").read_text()
+    assert f"torch=={found['packages']['torch']}\n" in requirements
+
+
+def test_no_secret_is_written(run: Path) -> None:
+    for file in run.rglob("*"):
+        if file.is_file():
+            assert MARK.encode() not in file.read_bytes(), file
+
+
+def test_a_stage_that_another_machine_made_keeps_its_environment(
+    run: Path, small_lab: list[str], tmp_path: Path
+) -> None:
+    """Training done elsewhere, the judge asked here: both are recorded."""
+    copy = shutil.copytree(run, tmp_path / run.name)
+    elsewhere = {"rlhf_eval": "0.0.9", "packages": {"torch": "1.0"}}
+    manifest = read_json(copy / "manifest.json")
+    manifest["environments"]["elsewher"] = elsewhere
+    write_json(copy / "manifest.json", manifest)
+    for name in ("benchmark", "train", "generate"):
+        done = read_json(copy / "stages" / name / "done.json")
+        done["made_by"]["environment"] = "elsewher"
+        write_json(copy / "stages" / name / "done.json", done)
+    (copy / "stages/score/done.json").unlink()
+    config = compose([*small_lab, "reward_model=lab_clean_small", "~benchmarks.lab_private"])
+    execute(config, copy, SilentProgress())
+    written = read_json(copy / "manifest.json")
+    assert written["stages"]["train"]["environment"] == "elsewher"
+    assert written["environments"]["elsewher"] == elsewhere
+    assert written["stages"]["score"]["environment"] != "elsewher"
+
+
+def test_only_packages_that_are_needed_can_change_an_environment() -> None:
+    packages = needed(installed())
+    assert {"torch", "trl", "numpy", "huggingface-hub", "rlhf-eval"} <= packages.keys()
+    assert not {"pytest", "ruff", "pyright"} & packages.keys()
+    assert environment()["packages"] == packages

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_eval.analysis.experiment import RunRecord
+from rlhf_eval.analysis.manifest import environment_of, main_packages
 from rlhf_eval.analysis.report.data_table import (
     DataTable,
     code_column,
@@ -175,12 +176,12 @@ def provenance_data(runs: Sequence[RunRecord], folder: Path) -> DataTable:
     for run in runs:
         path = run.path / "manifest.json"
         manifest = read_json(path) if path.exists() else {}
-        code = manifest.get("code", {})
+        environment = environment_of(manifest, "train")
+        code = environment.get("code", {})
         done = run.path / "stages/score/done.json"
         outputs = (read_json(done) if done.exists() else {}).get("outputs", {})
         directory = Path(os.path.relpath(run.path, folder)).as_posix()
-        versions = {name: manifest[name] for name in ("rlhf_eval", "python") if name in manifest}
-        versions |= manifest.get("packages", {})
+        versions = main_packages(environment)
         rows.append(
             {
                 "directory": directory,
@@ -192,8 +193,8 @@ def provenance_data(runs: Sequence[RunRecord], folder: Path) -> DataTable:
                 "scores_sha256": outputs.get("scores.json", {}).get("sha256", "")[:12],
                 "packages": ", ".join(f"{name} {version}" for name, version in versions.items())
                 or "not recorded",
-                "hostname": manifest.get("hostname"),
-                "gpus": ", ".join((manifest.get("accelerators") or {}).get("gpus", [])),
+                "hostname": manifest.get("stages", {}).get("train", manifest).get("hostname"),
+                "gpus": ", ".join(environment.get("accelerators", {}).get("gpus", [])),
                 "written_at": manifest.get("written_at"),
             }
         )

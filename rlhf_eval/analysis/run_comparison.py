@@ -1,0 +1,146 @@
+"""Two runs beside each other: what differs in what they were made from, and in what came out."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rlhf_eval.analysis.drift import Drift, configuration_drift, manifest_drift
+from rlhf_eval.analysis.stage_comparison import (
+    DIFFERENT,
+    IDENTICAL,
+    NOT_COMPARED,
+    TAKEN,
+    StageComparison,
+    compare_stages,
+)
+from rlhf_eval.config.compose import load
+from rlhf_eval.errors import DataError
+from rlhf_eval.files import read_json, read_jsonl
+
+SCORES = (
+    ("alpaca_eval", "win_rate"),
+    ("alpaca_eval", "length_controlled_win_rate"),
+    ("arena_hard", "score"),
+    ("arena_hard", "style_controlled_score"),
+)
+
+
+@dataclass(frozen=True)
+class RunComparison:
+    """Two runs beside each other.
+
+    Attributes:
+        recorded: whether both have a manifest; without one, only configurations are compared.
+        drift: what they were not made from alike; the configuration first.
+        stages: what came out, stage by stage.
+        curves: of the last checkpoint that both have, name → the two values; empty without one.
+        scores: percent, name → the two values.
+    """
+
+    first: Path
+    second: Path
+    recorded: bool
+    drift: tuple[Drift, ...]
+    stages: tuple[StageComparison, ...]
+    curves: dict[str, tuple[float, float]]
+    scores: dict[str, tuple[float, float]]
+
+    @property
+    def first_difference(self) -> str | None:
+        """The first stage that is neither identical nor within its tolerance."""
+        return next((stage.stage for stage in self.stages if stage.outcome == DIFFERENT), None)
+
+    @property
+    def words(self) -> str:
+        """The answer in a sentence or two."""
+        compared = [stage for stage in self.stages if stage.outcome not in (NOT_COMPARED, TAKEN)]
+        if not compared:
+            return "No stage is finished in both runs: nothing was compared."
+        names = ", ".join(stage.stage for stage in compared)
+        if self.first_difference:
+            return f"Different from stage {self.first_difference} on. {self._cause()}"
+        changed = [stage.stage for stage in compared if stage.outcome != IDENTICAL]
+        if not changed:
+            return f"Identical, byte for byte: {names}."
+        return f"The same within tolerance; not the same bytes from stage {changed[0]} on. {self._cause()}"
+
+    def _cause(self) -> str:
+        if not self.drift and not self.recorded:
+            return "What they ran with was not recorded of both."
+        if not self.drift:
+            return "Configuration, code, packages, machine, data and templates are recorded as the same."
+        kinds = ", ".join(dict.fromkeys(one.kind for one in self.drift))
+        return f"What they were made from differs in: {kinds}."
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "first": str(self.first),
+            "second": str(self.second),
+            "recorded": self.recorded,
+            "identical": all(stage.outcome in (IDENTICAL, TAKEN) for stage in self.stages),
+            "first_difference": self.first_difference,
+            "words": self.words,
+            "drift": [asdict(one) for one in self.drift],
+            "stages": [asdict(stage) for stage in self.stages],
+            "curves": self.curves,
+            "scores": self.scores,
+        }
+
+
+def compare_runs(first: Path, second: Path) -> RunComparison:
+    """Compare two run directories.
+
+    Raises:
+        ConfigError, DataError: one is no run directory, or a file of it is damaged.
+    """
+    ours, theirs = manifest_of(first), manifest_of(second)
+    configurations = configuration_drift(
+        load(first / "config.yaml"), load(second / "config.yaml"), ours, theirs
+    )
+    return RunComparison(
+        first=first,
+        second=second,
+        recorded=bool(ours and theirs),
+        drift=(*configurations, *manifest_drift(ours, theirs)),
+        stages=tuple(compare_stages(first, second)),
+        curves=_curves(first, second),
+        scores=_scores(first, second),
+    )
+
+
+def manifest_of(run: Path) -> dict[str, Any]:
+    """What a run's manifest says; empty where there is none.
+
+    Raises:
+        DataError: it is no JSON object.
+    """
+    file = run / "manifest.json"
+    found = read_json(file) if file.exists() else {}
+    if not isinstance(found, dict):
+        raise DataError(f"{file} is no JSON object.", "Restore the file; the run's command writes it anew.")
+    return found
+
+
+def _curves(first: Path, second: Path) -> dict[str, tuple[float, float]]:
+    rows = [
+        {row["step"]: row for row in read_jsonl(file) if row["kind"] == "checkpoint"} if file.exists() else {}
+        for file in (first / "metrics.jsonl", second / "metrics.jsonl")
+    ]
+    common = sorted(rows[0].keys() & rows[1].keys())
+    if not common:
+        return {}
+    ours, theirs = (found[common[-1]] for found in rows)
+    numbers = [name for name in ours if name in theirs and isinstance(ours[name], int | float)]
+    return {name: (ours[name], theirs[name]) for name in numbers}
+
+
+def _scores(first: Path, second: Path) -> dict[str, tuple[float, float]]:
+    files = [run / "stages/score/scores.json" for run in (first, second)]
+    if not all(file.exists() for file in files):
+        return {}
+    ours, theirs = map(read_json, files)
+    pairs = {
+        f"{part}.{name}": (ours.get(part, {}).get(name), theirs.get(part, {}).get(name))
+        for part, name in SCORES
+    }
+    return {name: pair for name, pair in pairs.items() if None not in pair}

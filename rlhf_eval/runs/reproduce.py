@@ -1,0 +1,188 @@
+"""Executing a run's frozen configuration again, in a directory of its own.
+
+The configuration is taken as it was frozen: nothing is composed, so what `conf/` says today does not matter.
+Hub names are loaded at the commits that the original had.
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rlhf_eval.config.compose import changed, hash8, load, run_path
+from rlhf_eval.config.inputs import require_inputs
+from rlhf_eval.config.plain import fingerprint
+from rlhf_eval.config.schema import RunConfig
+from rlhf_eval.determinism import make_deterministic
+from rlhf_eval.errors import DataError
+from rlhf_eval.files import holding, read_json, write_json
+from rlhf_eval.generation.base_answers import answers_file, uses_base
+from rlhf_eval.lab.build import ensure, world_path
+from rlhf_eval.progress import Progress
+from rlhf_eval.runs.bundle import BASE_ANSWERS, data_of, import_
+from rlhf_eval.runs.directory import RunDirectory
+from rlhf_eval.runs.environment import environment, identity
+from rlhf_eval.runs.provenance import made_from
+from rlhf_eval.runs.revisions import pinned, resolved
+from rlhf_eval.runs.stage_inputs import files_of, input_hash
+from rlhf_eval.runs.stages import execute
+from rlhf_eval.sources import localise, replaced
+
+BEFORE_JUDGING = ("benchmark", "train", "generate")
+JUDGING = ("judge", "score")
+
+
+@dataclass(frozen=True)
+class Original:
+    """What is to be reproduced.
+
+    Attributes:
+        config: as it was frozen.
+        run: its run directory, or the folder of a configuration that came alone.
+        manifest: what was recorded of it; empty where nothing was.
+    """
+
+    config: RunConfig
+    run: Path
+    manifest: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What will be executed.
+
+    Attributes:
+        path: its run directory.
+        notes: what is done otherwise than in the original, in words.
+    """
+
+    config: RunConfig
+    path: Path
+    notes: tuple[str, ...]
+
+
+def open_original(source: Path) -> Original:
+    """A run directory, its config.yaml, or an exported archive, which is imported into `runs`.
+
+    Raises:
+        ConfigError, DataError: it is none of them, or damaged.
+    """
+    if source.is_dir():
+        file = source / "config.yaml"
+    elif source.suffix in (".yaml", ".yml"):
+        file = source
+    else:
+        file = import_(source, Path("runs")) / "config.yaml"
+    config, manifest = load(file), file.with_name("manifest.json")
+    return Original(config, file.parent, read_json(manifest) if manifest.exists() else {})
+
+
+def prepare(original: Original, overrides: Sequence[str], path: Path | None) -> Reproduction:
+    """What is to be executed, and where.
+
+    It stands in an experiment of its own, `<experiment>-reproduced`, so that nothing that the original's
+    experiment shares (answers, verdicts, scores) is taken for a result; with overrides that change results,
+    in `<experiment>-reproduced-<hash8>`.
+
+    Args:
+        overrides: `field.path=value`.
+        path: the run directory; None makes one below the configuration's `output`.
+
+    Raises:
+        ConfigError: an override is wrong, or a file is neither here nor in the archive.
+    """
+    config, notes = original.config, list[str]()
+    own = changed(config, overrides)
+    if own.experiment == config.experiment:
+        other = f"-{hash8(own)}" if fingerprint(own) != fingerprint(config) else ""
+        own = replace(own, experiment=f"{config.experiment}-reproduced{other}")
+    own = replaced(
+        own, {text: place for text, place in data_of(original.run).items() if not Path(text).is_file()}
+    )
+    absent = [
+        name
+        for name, benchmark in own.benchmarks.items()
+        if benchmark.private and not all(_is_here(source) for source in benchmark.data.values())
+    ]
+    if absent:
+        notes.append(f"Without the private benchmarks that are not on this machine: {', '.join(absent)}.")
+        kept = {name: benchmark for name, benchmark in own.benchmarks.items() if name not in absent}
+        own = replace(own, benchmarks=kept)
+    require_inputs(own)
+    found = path or run_path(own)
+    if found.resolve() == original.run.resolve():
+        raise DataError(f"{found} is the original itself.", "Name another folder with --run-dir.")
+    return Reproduction(own, found, tuple(notes))
+
+
+def about_to_run(original: Original, reproduction: Reproduction, progress: Progress) -> dict[str, Any]:
+    """The manifest that the reproduction will have, as far as it is known before: to be compared with the
+    original's. From here on the experiment has the original's revisions."""
+    config, shared = reproduction.config, reproduction.path.parent / "shared"
+    world = ensure(config.lab, 2, progress) if config.lab else None
+    recorded = {name: commit for name, commit in original.manifest.get("revisions", {}).items() if commit}
+    if recorded:
+        with holding(shared / "revisions.lock"):
+            file = shared / "revisions.json"
+            write_json(file, recorded | (read_json(file) if file.exists() else {}))
+    if config.deterministic:
+        make_deterministic()  # its variables are part of the environment
+    revisions = resolved(config, shared)
+    executed = pinned(localise(config, world), revisions)
+    here = environment()
+    return {
+        **made_from(config, executed, world, revisions),
+        "environment": identity(here),
+        "environments": {identity(here): here},
+    }
+
+
+def reproduce(reproduction: Reproduction, progress: Progress) -> None:
+    """Execute the whole run. The same call continues after an interruption.
+
+    Raises:
+        RlhfEvalError, Interrupted: as `execute`.
+    """
+    execute(reproduction.config, reproduction.path, progress)
+
+
+def reproduce_judging(original: Original, reproduction: Reproduction, progress: Progress) -> None:
+    """Judge and score the original's answers again; whatever comes before is taken from it.
+
+    Raises:
+        DataError: the original has no answers.
+        RlhfEvalError, Interrupted: as `execute`.
+    """
+    config, path = reproduction.config, reproduction.path
+    directory, source = RunDirectory.open(path, config), RunDirectory(original.run)
+    world = ensure(config.lab, 2, progress) if config.lab else None
+    shared = path.parent / "shared"
+    if uses_base(config):
+        _take_base_answers(original, answers_file(shared, config, world))
+    chosen, outputs = fingerprint(config), dict[str, str]()
+    files = files_of(config, shared, world)
+    with directory.locked():
+        for name in BEFORE_JUDGING:
+            stage = directory.stage(name)
+            inputs = input_hash(name, chosen, files, outputs)
+            if name != "benchmark" or (source.stage(name).path / "done.json").exists():
+                if not stage.is_done(inputs):
+                    stage.take(source.stage(name), inputs)
+                outputs[name] = stage.output_hash
+    execute(config, path, progress, JUDGING)
+
+
+def _take_base_answers(original: Original, file: Path) -> None:
+    """Those of the policy base, as the original's experiment or archive has them; else they are made anew."""
+    config = original.config
+    world = world_path(config.lab) if config.lab else None
+    places = [original.run / BASE_ANSWERS, answers_file(original.run.parent / "shared", config, world)]
+    if (found := next((place for place in places if place.is_file()), None)) and not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(found, file)
+
+
+def _is_here(source: str) -> bool:
+    """Whether a source of a private benchmark can be read: a file of this machine, or one of the lab."""
+    return source.startswith("lab:") or Path(source).expanduser().is_file()

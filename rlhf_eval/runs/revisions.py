@@ -1,0 +1,130 @@
+"""Which commits the hub names of a configuration stand for: resolved once for an experiment, and kept.
+
+A branch moves. The first run of an experiment looks up what `main` is today and writes it down; all its runs,
+later attempts included, load those commits, so that they are compared on equal terms and can be reproduced.
+
+    <experiment>/shared/revisions.json      "models/<organisation>/<name>@<revision>" → commit
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rlhf_eval.config.inputs import HUB_NAME
+from rlhf_eval.config.reward_schema import RewardModelConfig
+from rlhf_eval.config.schema import PolicyConfig, RunConfig
+from rlhf_eval.files import holding, read_json, write_json
+from rlhf_eval.sources import HUB, LAB
+
+COMMIT = re.compile("[0-9a-f]{40}")
+MODELS, DATASETS = "models/", "datasets/"
+_Config = TypeVar("_Config")
+
+
+def resolved(config: RunConfig, shared: Path) -> dict[str, str]:
+    """The commit of every hub name in a configuration, as the experiment has it; what the experiment does not
+    know yet is looked up and written down. A name that nobody can resolve now (no network and nothing in the
+    hub's cache) is left out: loading it will say why.
+
+    Args:
+        shared: the experiment's folder of what its runs share.
+    """
+    names = sorted(set(hub_names(config)))
+    file = shared / "revisions.json"
+    if not names:
+        return {}
+    with holding(shared / "revisions.lock"):
+        known: dict[str, str] = read_json(file) if file.exists() else {}
+        found = {name: commit for name in names if name not in known and (commit := commit_of(name))}
+        if found:
+            known |= found
+            write_json(file, dict(sorted(known.items())))
+    return {name: known[name] for name in names if name in known}
+
+
+def pinned(config: _Config, revisions: Mapping[str, str]) -> _Config:
+    """The same configuration with every branch of the hub replaced by its commit."""
+    if isinstance(config, str) and config.startswith(HUB):
+        name, file = _dataset(config)
+        commit = revisions.get(name)
+        return f"{HUB}{name.removeprefix(DATASETS).partition('@')[0]}@{commit}/{file}" if commit else config  # type: ignore[return-value]
+    if isinstance(config, dict):
+        return {key: pinned(value, revisions) for key, value in config.items()}  # type: ignore[return-value]
+    if isinstance(config, tuple):
+        return tuple(pinned(value, revisions) for value in config)  # type: ignore[return-value]
+    if not is_dataclass(config) or isinstance(config, type):
+        return config
+    values = {field.name: pinned(getattr(config, field.name), revisions) for field in fields(config)}
+    if isinstance(config, PolicyConfig | RewardModelConfig):
+        values["revision"] = revisions.get(_model(config.model, config.revision), config.revision)
+    if isinstance(config, RewardModelConfig):
+        name = _model(config.reference, config.reference_revision)
+        values["reference_revision"] = revisions.get(name, config.reference_revision)
+    return replace(config, **values)
+
+
+def hub_names(config: Any) -> Iterator[str]:
+    """Every name in a configuration that is loaded from the hub: `models/<organisation>/<name>@<revision>`,
+    `datasets/…`."""
+    if isinstance(config, str) and config.startswith(HUB):
+        yield _dataset(config)[0]
+    elif isinstance(config, dict):
+        for value in config.values():
+            yield from hub_names(value)
+    elif isinstance(config, tuple):
+        for value in config:
+            yield from hub_names(value)
+    elif is_dataclass(config):
+        for field in fields(config):
+            yield from hub_names(getattr(config, field.name))
+        if isinstance(config, PolicyConfig) and _on_hub(config.model):
+            yield _model(config.model, config.revision)
+        if isinstance(config, RewardModelConfig) and config.endpoint is None:
+            if _on_hub(config.model):
+                yield _model(config.model, config.revision)
+            if _on_hub(config.reference):
+                yield _model(config.reference, config.reference_revision)
+
+
+def commit_of(name: str) -> str | None:
+    """The commit that a name of `hub_names` stands for: the hub's word, or, where it cannot be had, what its
+    cache on this machine has under that name."""
+    kind, _, rest = name.partition("/")
+    repository, _, revision = rest.partition("@")
+    if COMMIT.fullmatch(revision):
+        return revision
+    import httpx
+    from huggingface_hub import HfApi
+    from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+    from huggingface_hub.file_download import repo_folder_name
+
+    kind = kind.removesuffix("s")
+    try:
+        return HfApi().repo_info(repository, repo_type=kind, revision=revision, timeout=10).sha
+    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, httpx.TransportError):
+        reference = Path(HF_HUB_CACHE, repo_folder_name(repo_id=repository, repo_type=kind), "refs", revision)
+        return reference.read_text(encoding="utf-8").strip() if reference.is_file() else None
+
+
+def _on_hub(model: str) -> bool:
+    return bool(
+        model
+        and not model.startswith(LAB)
+        and HUB_NAME.fullmatch(model)
+        and not Path(model).expanduser().exists()
+    )
+
+
+def _model(name: str, revision: str | None) -> str:
+    return f"{MODELS}{name}@{revision or 'main'}"
+
+
+def _dataset(source: str) -> tuple[str, str]:
+    """The name and the file of `hf://datasets/<organisation>/<name>@<revision>/<file>`."""
+    organisation, _, rest = source.removeprefix(HUB).partition("/")
+    name, _, file = rest.partition("/")
+    name, _, revision = name.partition("@")
+    return f"{DATASETS}{organisation}/{name}@{revision or 'main'}", file
