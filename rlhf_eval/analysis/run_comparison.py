@@ -51,18 +51,23 @@ class RunComparison:
         return next((stage.stage for stage in self.stages if stage.outcome == DIFFERENT), None)
 
     @property
+    def first_change(self) -> str | None:
+        """The first stage that did not give the same bytes."""
+        return next((stage.stage for stage in self.stages if stage.files), None)
+
+    @property
     def words(self) -> str:
         """The answer in a sentence or two."""
         compared = [stage for stage in self.stages if stage.outcome not in (NOT_COMPARED, TAKEN)]
         if not compared:
             return "No stage is finished in both runs: nothing was compared."
         names = ", ".join(stage.stage for stage in compared)
-        if self.first_difference:
-            return f"Different from stage {self.first_difference} on. {self._cause()}"
-        changed = [stage.stage for stage in compared if stage.outcome != IDENTICAL]
-        if not changed:
+        if self.first_change is None:
             return f"Identical, byte for byte: {names}."
-        return f"The same within tolerance; not the same bytes from stage {changed[0]} on. {self._cause()}"
+        same = "The same within tolerance"
+        if self.first_difference:
+            same = f"Different from stage {self.first_difference} on"
+        return f"{same}; not the same bytes from stage {self.first_change} on. {self._cause()}"
 
     def _cause(self) -> str:
         if not self.drift and not self.recorded:
@@ -79,6 +84,7 @@ class RunComparison:
             "recorded": self.recorded,
             "identical": all(stage.outcome in (IDENTICAL, TAKEN) for stage in self.stages),
             "first_difference": self.first_difference,
+            "first_change": self.first_change,
             "words": self.words,
             "drift": [asdict(one) for one in self.drift],
             "stages": [asdict(stage) for stage in self.stages],

@@ -19,14 +19,15 @@ ROOT = "rlhf-eval"
 OPTIONAL = ("vllm", "slurm")
 """Extras of it that change what a run computes or where."""
 VARIABLES = re.compile(
-    r"(CUBLAS|CUDA|CUDNN|DEEPSPEED|DS|FLASH_ATTENTION|GLOO|HF_HUB_OFFLINE|MKL|NCCL|NVIDIA_TF32|OMP|OPENBLAS|"
-    r"PYTHONHASHSEED|PYTORCH|RLHF_EVAL|TOKENIZERS|TORCH|TRANSFORMERS|TRITON|VLLM)(_|$)"
+    r"(CUBLAS|CUDA|CUDNN|DEEPSPEED|DS|FLASH_ATTENTION|GLOO|MKL|NCCL|NVIDIA_TF32|OMP|OPENBLAS|"
+    r"PYTHONHASHSEED|PYTORCH|RLHF_EVAL|TORCH|TRANSFORMERS|TRITON|VLLM)(_|$)"
 )
 """Beginnings of the environment variables that can change what is computed, or how fast."""
 NOT_RECORDED = re.compile(
-    r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS?|HOME|PATH|DIR|CACHE|ROOT)$|^CUDA_VISIBLE_DEVICES$"
+    r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS?|HOME|PATH|DIR|CACHE|ROOT)$|"
+    r"^CUDA_VISIBLE_DEVICES$|^PYTORCH_NVML_BASED_CUDA_CHECK$"
 )
-"""Secrets, places of one machine, and which of equal GPUs were free."""
+"""Secrets, places of one machine, which of equal GPUs were free, and what libraries set for themselves."""
 
 
 @cache
