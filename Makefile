@@ -1,11 +1,13 @@
 # make demo    the whole way once on the embedded lab; then open runs/lab/report.html
 # make test    the test suite            make lint    ruff and pyright
 # make bench   the figures of the README make clean   remove what setup and tests made
+# make docs    the documentation as a site, in site/, its links checked
+# make lock    write constraints.txt from what is installed (after the tests have passed with it)
 # make setup-vllm   vLLM for the CPU in an environment of its own (3.4 GB); tests marked `vllm` use it
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := demo
-.PHONY: setup setup-dev setup-vllm demo test lint bench clean
+.PHONY: setup setup-dev setup-vllm demo test lint docs lock bench clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -15,14 +17,14 @@ setup: .venv/installed
 setup-dev: .venv/installed-dev
 
 # torch first and by itself: asked for with the rest, pip may take a build with gigabytes of CUDA.
-.venv/installed: pyproject.toml
+.venv/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet torch==2.13.0
-	$(BIN)/pip install --quiet --editable .
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
 	touch $@
 
 .venv/installed-dev: .venv/installed
-	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 setup-vllm: .venv-vllm/installed
@@ -47,9 +49,17 @@ lint: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
+docs: .venv/installed-dev
+	$(BIN)/mkdocs build --strict
+
+lock: .venv/installed-dev
+	sed '/^[^#]/d' constraints.txt > .constraints.tmp
+	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' >> .constraints.tmp
+	mv .constraints.tmp constraints.txt
+
 bench: .venv/installed-dev
 	for file in bench/*.py; do echo "== $$file"; $(BIN)/python $$file; done
 
 clean:
-	rm -rf .venv .venv-vllm .cache runs build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-vllm .cache runs build dist site .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

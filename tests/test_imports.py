@@ -16,6 +16,7 @@ PACKAGE = ROOT / "rlhf_eval"
 BASE = {
     "addresses",
     "errors",
+    "keys",
     "interruption",
     "files",
     "records",
@@ -29,6 +30,7 @@ BASE = {
 WORK = {"training", "generation", "judging", "rewards", "benchmarks", "audit", "lab"}
 ALLOWED = {
     "addresses": set(),
+    "keys": set(),
     "errors": set(),
     "interruption": set(),
     "records": set(),

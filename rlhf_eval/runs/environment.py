@@ -13,7 +13,7 @@ from typing import Any
 
 from rlhf_eval import __version__
 from rlhf_eval.files import sha256_file, sha256_json
-from rlhf_eval.runs.secrets import without_secrets
+from rlhf_eval.keys import without_secrets
 
 ROOT = "rlhf-eval"
 OPTIONAL = ("vllm", "slurm")

@@ -21,6 +21,7 @@ from rlhf_eval.config.compose import hash8, run_name
 from rlhf_eval.config.schema import RunConfig
 from rlhf_eval.errors import DataError
 from rlhf_eval.files import read_json, read_jsonl, sha256_json, write_json, write_text
+from rlhf_eval.keys import without_secrets
 from rlhf_eval.runs.directory import RunDirectory, now
 from rlhf_eval.runs.environment import (
     diff_of_code,
@@ -29,7 +30,6 @@ from rlhf_eval.runs.environment import (
     installed,
     requirements,
 )
-from rlhf_eval.runs.secrets import without_secrets
 from rlhf_eval.runs.stage_inputs import NEEDS
 from rlhf_eval.runs.templates import templates
 from rlhf_eval.sources import local_hashes, localise

@@ -1,30 +1,17 @@
 """Looking for what must not leave a machine."""
 
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from rlhf_eval.errors import DataError
+from rlhf_eval.keys import secrets
 
-NAMES = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS?)$", re.IGNORECASE)
-"""Ends of the names of environment variables that hold secrets."""
 PATTERNS = re.compile(
     rb"sk-[A-Za-z0-9_-]{20,}|hf_[A-Za-z0-9]{30,}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{40,}|AKIA[0-9A-Z]{16}|"
     rb"-----BEGIN [A-Z ]*PRIVATE KEY-----|://[^/@\s\"']+:[^/@\s\"']+@"
 )
 """Keys as their makers write them, and addresses with a password."""
-CREDENTIALS = re.compile(r"://[^/@\s]+@")
-"""User and password in an address; they do not belong in a record."""
-LEAST_CHARACTERS = 8
-
-
-def without_secrets(text: str) -> str:
-    """The text without the values of environment variables that are named like secrets, and without passwords
-    in addresses."""
-    for value, name in _secrets().items():
-        text = text.replace(value, f"<{name}>")
-    return CREDENTIALS.sub("://", text)
 
 
 def refuse_secrets(files: Iterable[Path], written_by_hand: Iterable[Path]) -> None:
@@ -34,7 +21,7 @@ def refuse_secrets(files: Iterable[Path], written_by_hand: Iterable[Path]) -> No
     Raises:
         DataError: naming file and line, never the secret.
     """
-    values = {value.encode(): name for value, name in _secrets().items()}
+    values = {value.encode(): name for value, name in secrets().items()}
     by_hand = set(written_by_hand)
     for file in files:
         for number, line in enumerate(file.read_bytes().split(b"\n"), 1):
@@ -47,12 +34,3 @@ def refuse_secrets(files: Iterable[Path], written_by_hand: Iterable[Path]) -> No
                     "Take it out of the file (and out of the working tree, if the file is code.diff), then "
                     "export again; have the key replaced if the file was shared already.",
                 )
-
-
-def _secrets() -> dict[str, str]:
-    """Value → name of the variables of this process that hold secrets."""
-    return {
-        value: name
-        for name, value in os.environ.items()
-        if NAMES.search(name) and len(value) >= LEAST_CHARACTERS
-    }
