@@ -61,6 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _carry_out(words: list[str]) -> int:
     parser, commands = build_parser()
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks at TAB
+        from rlhf_eval.arguments.completion import complete
+
+        complete(parser)
     if words and not words[0].startswith("-") and words[0] not in commands:
         raise ConfigError(f"There is no command '{words[0]}'.", did_you_mean(words[0], commands))
     options, rest = parser.parse_known_args(words)

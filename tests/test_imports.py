@@ -38,6 +38,7 @@ ALLOWED = {
     "processes": set(),
     "determinism": set(),
     "preload": set(),
+    "starter": set(),
     "registry": {"errors"},
     "files": {"errors"},
     "config": {"errors", "files", "records", "registry"},
@@ -48,7 +49,7 @@ ALLOWED = {
     "sweep": BASE | WORK | {"runs"},
     "doctor": BASE | WORK | {"runs"},
     "commands": BASE | WORK | {"runs", "sweep", "doctor", "analysis"},
-    "arguments": {"errors"},
+    "arguments": {"errors", "config"},
     "cli": {"arguments", "errors", "interruption"},
     "__main__": {"cli"},
 }

@@ -10,7 +10,9 @@ def init(command: Any) -> None:
         "Make a folder for an experiment of your own, with a commented configuration.",
         "rlhf-eval init my-experiment",
     )
-    init.add_argument("folder", type=Path, metavar="FOLDER")
+    init.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="to be made; the experiment is called as it is"
+    )
 
 
 def completion(command: Any) -> None:
@@ -18,5 +20,8 @@ def completion(command: Any) -> None:
         "completion",
         "Print what a shell needs to complete commands, options, choices and fields.",
         'eval "$(rlhf-eval completion bash)"',
+        "rlhf-eval completion fish > ~/.config/fish/completions/rlhf-eval.fish",
     )
-    completion.add_argument("shell", choices=("bash", "zsh"), metavar="SHELL")
+    completion.add_argument(
+        "shell", choices=("bash", "zsh", "fish"), metavar="SHELL", help="bash, zsh or fish"
+    )

@@ -70,7 +70,8 @@ def with_benchmarks(overrides: list[str], names: list[str], experiment: str | No
             `rlhf-eval run` does.
     """
     from rlhf_eval.config.checks import check_names
-    from rlhf_eval.config.compose import compose, groups
+    from rlhf_eval.config.compose import compose
+    from rlhf_eval.config.folders import groups
     from rlhf_eval.rewards.kinds import check_kinds
 
     known = groups()["benchmark"]

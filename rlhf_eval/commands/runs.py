@@ -180,7 +180,8 @@ def _state_counts(experiment: Path) -> dict[str, int]:
 
 
 def _ls_configs(group: str, as_json: bool) -> int:
-    from rlhf_eval.config.compose import describe, groups
+    from rlhf_eval.config.compose import describe
+    from rlhf_eval.config.folders import groups
 
     known = groups()
     if group and group not in known:

@@ -16,6 +16,7 @@ from pydantic.dataclasses import dataclass
 from rlhf_eval.config.checks import check
 from rlhf_eval.config.cluster_schema import ClusterConfig
 from rlhf_eval.config.fields import STRICT
+from rlhf_eval.config.folders import choice_file, conf_folder, groups, search_path
 from rlhf_eval.config.overrides import checked_overrides, field_names, parse_override
 from rlhf_eval.config.plain import fingerprint, plain
 from rlhf_eval.config.schema import RunConfig
@@ -40,23 +41,9 @@ class _Sweep:
 SWEEP = TypeAdapter(_Sweep)
 
 
-def conf_folder() -> Path:
-    """The shipped YAML: top-level `conf/` in a checkout, `rlhf_eval/conf/` in an installed wheel."""
-    package = Path(__file__).parents[1]
-    beside = package.parent / "conf"
-    return beside if (beside / "config.yaml").exists() else package / "conf"
-
-
-def groups(conf: Path | None = None) -> dict[str, list[str]]:
-    """The configuration groups and the choices in each, by name."""
-    conf = conf or conf_folder()
-    folders = sorted(path for path in conf.iterdir() if path.is_dir() and any(path.glob("*.yaml")))
-    return {folder.name: sorted(path.stem for path in folder.glob("*.yaml")) for folder in folders}
-
-
 def describe(group: str, choice: str, conf: Path | None = None) -> str:
     """The first comment line of a choice's file, which says what it is."""
-    lines = ((conf or conf_folder()) / group / f"{choice}.yaml").read_text(encoding="utf-8").splitlines()
+    lines = choice_file(group, choice, conf).read_text(encoding="utf-8").splitlines()
     comments = [line[1:].strip() for line in lines if line.startswith("#")]
     return next((comment for comment in comments if not comment.startswith("@")), "")
 
@@ -185,11 +172,11 @@ def _composed(name: str, overrides: Sequence[str], root: type, conf: Path | None
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    conf = (conf or conf_folder()).absolute()
     known = {
         group: names for group, names in groups(conf).items() if (group == "cluster") == (name == "sweep")
     }
-    checked = list(checked_overrides(overrides, known, root))
+    checked = [*([] if conf else search_path()), *checked_overrides(overrides, known, root)]
+    conf = (conf or conf_folder()).absolute()
     try:
         with initialize_config_dir(str(conf), version_base="1.3"):
             composed = hydra_compose(name, checked)

@@ -86,6 +86,11 @@ def field_names(root: type, path: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(field.name for kind in kinds for field in dataclasses.fields(kind)))
 
 
+def has_fields(root: type, path: Sequence[str]) -> bool:
+    """Whether there is more below a path of the schema."""
+    return bool(_types_at(root, path))
+
+
 def _check_path(path: str, known: dict[str, list[str]], root: type) -> None:
     """Raises ConfigError unless the schema has a field of that dotted path."""
     parts = path.split(".")

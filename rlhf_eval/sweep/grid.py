@@ -5,7 +5,8 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
-from rlhf_eval.config.compose import compose, groups, run_path
+from rlhf_eval.config.compose import compose, run_path
+from rlhf_eval.config.folders import groups
 from rlhf_eval.config.grid import Point, grid_points
 from rlhf_eval.config.overrides import parse_override, values
 from rlhf_eval.config.schema import RunConfig

@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlhf_eval.config.checks import in_experiment
-from rlhf_eval.config.compose import compose, conf_folder, from_plain, groups, run_path
+from rlhf_eval.config.compose import compose, from_plain, run_path
+from rlhf_eval.config.folders import conf_folder, groups, search_path
 from rlhf_eval.config.grid import grid_point
 from rlhf_eval.config.inputs import require_inputs
 from rlhf_eval.config.overrides import checked_overrides, parse_override, values
@@ -77,7 +78,7 @@ def multirun(overrides: list[str], experiment: str | None = None) -> int:
         print("sacct does not answer here: a job that dies without a word keeps this command waiting.")
     experiment_folder = next(iter(runs)).parent
     folder = experiment_folder / "sweeps" / "submitit" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-    arguments = [*_settings(launcher, folder), *words]
+    arguments = [*search_path(), *_settings(launcher, folder), *words]
     try:
         with initialize_config_dir(str(conf_folder().absolute()), version_base="1.3"):
             hydra = GlobalHydra.instance().hydra

@@ -98,7 +98,7 @@ def test_a_wrong_grid_is_named(grid: str, message: str) -> None:
 def test_the_grid_of_a_shipped_experiment_can_stand_in_yaml(tmp_path: Path) -> None:
     from shutil import copytree
 
-    from rlhf_eval.config.compose import conf_folder
+    from rlhf_eval.config.folders import conf_folder
 
     conf = tmp_path / "conf"
     copytree(conf_folder(), conf)
