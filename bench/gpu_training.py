@@ -3,6 +3,7 @@
     python bench/gpu_training.py            one CUDA device: a Llama of 1.0 B parameters and a reward model of
                                             the same size, both randomly initialised
     python bench/gpu_training.py --tiny     the same code with models of two layers, on any machine
+    … --deterministic                       with `deterministic=true`: its price, the same weights twice
 
 Nothing is downloaded: the tokenizer knows 32,000 made-up words. A policy that knows nothing almost never ends
 its turn, so every completion has the full length. Weights are kept in 32 bits and computed with in bf16; the
@@ -39,11 +40,17 @@ def main() -> int:
     """Print the table; 0 also where there is no GPU."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--tiny", action="store_true")
-    tiny = parser.parse_args().tiny
+    parser.add_argument("--deterministic", action="store_true")
+    options = parser.parse_args()
+    tiny = options.tiny
     import torch
 
+    from rlhf_eval.determinism import make_deterministic
+    from rlhf_eval.files import sha256_file
     from rlhf_eval.lab.tokenizer import build_tokenizer
 
+    if options.deterministic:
+        make_deterministic()
     if not (tiny or torch.cuda.is_available()):
         print("No CUDA device here: nothing was measured. --tiny runs the same code with small models.")
         return 0
@@ -56,6 +63,8 @@ def main() -> int:
         write_prompts(folder / "prompts.jsonl", sizes["prompt"])
         rows = trained(folder, sizes)
         show(rows, parameters)
+        weights = folder / "run" / "stages" / "train" / "policy" / "model.safetensors"
+        print(f"weights {sha256_file(weights)[:16]}, {'' if options.deterministic else 'not '}deterministic")
     return 0
 
 
