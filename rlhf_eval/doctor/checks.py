@@ -20,7 +20,7 @@ from threading import Thread
 from typing import Any, Literal
 
 from rlhf_eval.errors import RlhfEvalError, StageError
-from rlhf_eval.runs.secrets import without_secrets
+from rlhf_eval.keys import without_secrets
 
 State = Literal["pass", "warning", "failure", "skipped"]
 DEADLINE_SECONDS = 60.0
