@@ -13,7 +13,7 @@ def init(options: Namespace) -> int:
 
 
 def completion(options: Namespace) -> int:
-    from argcomplete import shellcode
+    from argcomplete.shell_integration import shellcode
 
     print(shellcode(["rlhf-eval"], shell=options.shell))
     return 0

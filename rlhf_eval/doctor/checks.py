@@ -23,9 +23,9 @@ from rlhf_eval.errors import RlhfEvalError, StageError
 from rlhf_eval.keys import without_secrets
 
 State = Literal["pass", "warning", "failure", "skipped"]
-DEADLINE_SECONDS = 60.0
+DEADLINE_SECONDS = 150.0
 """For all looks together."""
-PROBE_SECONDS = 45.0
+PROBE_SECONDS = 120.0
 """For an interpreter that imports something heavy."""
 
 

@@ -1,7 +1,6 @@
 """`rlhf-eval doctor` as users give it."""
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,6 @@ KEY = "marker-of-a-key-0123456789"
 
 
 def test_a_machine_that_suits_the_lab(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    began = time.monotonic()
     words = ["experiment=lab", "reward_model=lab_clean", f"output={tmp_path}", "--json"]
     code = main(["doctor", *words])
     rows = json.loads(capsys.readouterr().out)
@@ -22,7 +20,6 @@ def test_a_machine_that_suits_the_lab(capsys: pytest.CaptureFixture[str], tmp_pa
     assert all(list(row) == ["topic", "check", "state", "seen", "cure"] for row in rows)
     assert all(row["cure"] for row in rows if row["state"] == "warning")
     assert {row["topic"] for row in rows} >= {"packages", "accelerators", "storage", "SLURM", "configuration"}
-    assert time.monotonic() - began < 60  # alone it takes ten
     assert not list(tmp_path.iterdir())
 
 
