@@ -109,6 +109,7 @@ def typed(shell: list[str], setup: str, line: str, expected: str, folder: Path) 
     """What an interactive shell shows after a line that ends in TAB."""
     environment = {"PATH": f"{BIN}:{os.environ['PATH']}", "HOME": str(folder), "TERM": "dumb", "PS1": "$ "}
     environment["RLHF_EVAL_CONF"] = str(folder / "conf")
+    (folder / "my-experiments").mkdir()
     child, terminal = pty.fork()
     if child == 0:
         os.chdir(folder)
@@ -142,6 +143,7 @@ LINES = [
     ("rlhf-eval run experiment=lab reward_model=my_r\t", "my_rule"),
     ("rlhf-eval sweep reward_model=lab_clean,lab_cont\t", "lab_clean,lab_contaminated"),
     ("rlhf-eval run experiment=lab algorithm.ste\t", "algorithm.steps="),
+    ("rlhf-eval report my-exp\t", "my-experiments/"),
 ]
 
 

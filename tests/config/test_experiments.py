@@ -13,7 +13,7 @@ CANDIDATES = (
     "skywork_v01_llama_8b,skywork_v02_llama_8b,skywork_v2_llama_8b,skywork_v2_llama_8b_40m,nemotron_70b_served,"
     "armorm_llama3_8b,urm_llama_8b,grm_llama3_8b"
 )
-CONTROLS = "untrained,random,length_only"
+CONTROLS = "untrained,random,length_only,flipped_skywork_v2_llama_8b"
 
 
 @pytest.mark.parametrize("experiment", groups()["experiment"])
@@ -27,7 +27,7 @@ def test_every_shipped_experiment_composes(experiment: str, reward_model: str) -
 def test_the_slides_question_is_planned_and_priced(
     golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Two policy bases, two algorithms, eight candidates and three controls, three seeds."""
+    """Two policy bases, two algorithms, eight candidates and four controls, three seeds."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RLHF_EVAL_NEMOTRON", "http://gpu-7:8700")
     monkeypatch.setenv("PATH", "/usr/bin/none")
@@ -41,12 +41,12 @@ def test_the_slides_question_is_planned_and_priced(
     words += [f"reward_model={CANDIDATES},{CONTROLS}", "seed=0,1,2", "cluster=slurm", "--dry-run", "--json"]
     assert main([*words, *(f"{field}={golden / file}" for field, file in data.items())]) == 0
     plan = json.loads(capsys.readouterr().out)
-    assert len(plan["runs"]) == 2 * 2 * (8 + 3) * 3
+    assert len(plan["runs"]) == 2 * 2 * (8 + 4) * 3
     assert {(run["policy"], run["algorithm"]) for run in plan["runs"]} == {
         (policy, algorithm) for policy in ("tulu3_8b_sft", "llama31_8b") for algorithm in ("grpo", "ppo")
     }
     train = next(job for job in plan["jobs"] if "train" in job["stages"] and job["gpus"] > 1)
-    assert (train["tasks"], train["gpus"], train["gpu_hours"]) == (120, 8, 120 * 8 * 24)
+    assert (train["tasks"], train["gpus"], train["gpu_hours"]) == (132, 8, 132 * 8 * 24)
     assert plan["judge_calls"] == len(plan["runs"]) * (805 + 2 * 500)
     assert 1000 < plan["money"] < 1600
     assert plan["judge_calls_unknown"] == {}
