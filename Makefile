@@ -50,7 +50,7 @@ lint: .venv/installed-dev
 	$(BIN)/pyright
 
 docs: .venv/installed-dev
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lock: .venv/installed-dev
 	sed '/^[^#]/d' constraints.txt > .constraints.tmp
