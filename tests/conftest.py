@@ -22,8 +22,13 @@ GOLDEN = Path(os.environ.get("RLHF_EVAL_GOLDEN", ROOT / ".." / "shared" / "golde
 VLLM = ROOT / ".venv-vllm" / "bin" / "python"
 
 
+FIRST = ("tests/slurm/test_interruptions.py", "tests/slurm/", "tests/docs/test_pages.py", "tests/security/")
+"""Files that take minutes: begun last, one of them would keep a single process busy while the others rest."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of what is not on this machine are skipped, saying how to get it."""
+    """Long files first; tests of what is not on this machine are skipped, saying how to get it."""
+    items.sort(key=lambda item: next((n for n, name in enumerate(FIRST) if item.nodeid.startswith(name)), 9))
     absent = {}
     if not GOLDEN.is_dir():
         absent["golden"] = f"no published data at {GOLDEN}; $RLHF_EVAL_GOLDEN names their folder"
