@@ -7,6 +7,7 @@ stands in `commands/`, a module of which is imported only when one of its is car
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from keyword import iskeyword
@@ -14,6 +15,7 @@ from keyword import iskeyword
 from rlhf_eval.arguments import build_parser
 from rlhf_eval.errors import ConfigError, RlhfEvalError, did_you_mean
 from rlhf_eval.interruption import EXIT_CODE, Interrupted, stop_listening
+from rlhf_eval.keys import without_secrets
 
 MODULES = {
     **dict.fromkeys(("demo", "run", "validate", "ls"), "runs"),
@@ -42,9 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _carry_out(words)
     except RlhfEvalError as error:
-        if "--debug" in words:
-            raise
-        print(f"error: {error}", file=sys.stderr)
+        told = traceback.format_exc() if "--debug" in words else f"error: {error}"
+        print(without_secrets(told), file=sys.stderr)
         return error.exit_code
     except Interrupted:
         print("interrupted by SIGTERM: the same command continues from here", file=sys.stderr)

@@ -22,7 +22,13 @@ GOLDEN = Path(os.environ.get("RLHF_EVAL_GOLDEN", ROOT / ".." / "shared" / "golde
 VLLM = ROOT / ".venv-vllm" / "bin" / "python"
 
 
-FIRST = ("tests/slurm/test_interruptions.py", "tests/slurm/", "tests/docs/test_pages.py", "tests/security/")
+FIRST = (
+    "tests/slurm/test_preemption.py",
+    "tests/slurm/test_interruptions.py",
+    "tests/slurm/",
+    "tests/docs/test_pages.py",
+    "tests/security/",
+)
 """Files that take minutes: begun last, one of them would keep a single process busy while the others rest."""
 
 

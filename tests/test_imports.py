@@ -41,7 +41,7 @@ ALLOWED = {
     "starter": set(),
     "registry": {"errors"},
     "files": {"errors"},
-    "config": {"errors", "files", "records", "registry"},
+    "config": {"errors", "files", "keys", "records", "registry"},
     "sources": {"errors", "files", "records", "config"},
     **dict.fromkeys(WORK, BASE | WORK),
     "analysis": {"config", "records", "errors", "files"},
@@ -50,7 +50,7 @@ ALLOWED = {
     "doctor": BASE | WORK | {"runs"},
     "commands": BASE | WORK | {"runs", "sweep", "doctor", "analysis"},
     "arguments": {"errors", "config"},
-    "cli": {"arguments", "errors", "interruption"},
+    "cli": {"arguments", "errors", "interruption", "keys"},
     "__main__": {"cli"},
 }
 HEAVY = {

@@ -5,15 +5,17 @@ import re
 from dataclasses import replace
 
 from rlhf_eval.config.algorithm_schema import AccelerateConfig, BestOfNConfig, TrainedConfig
-from rlhf_eval.config.plain import fingerprint, flat
+from rlhf_eval.config.plain import fingerprint, flat, plain
 from rlhf_eval.config.schema import RunConfig
 from rlhf_eval.errors import ConfigError, did_you_mean
+from rlhf_eval.keys import without_secrets
 
 NAME = re.compile(r"(?!.*--)[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
 def check(config: RunConfig) -> RunConfig:
-    """The configuration itself if its values fit each other; else ConfigError."""
+    """The configuration itself if its values fit each other and hold no secret; else ConfigError."""
+    _check_secrets(config)
     _check_processes(config.accelerate)
     if isinstance(config.algorithm, BestOfNConfig):
         if config.generation.temperature == 0:
@@ -63,6 +65,16 @@ def check_names(config: RunConfig) -> RunConfig:
                 "Give every benchmark a name of its own of letters, digits, '_', '.' and single '-'.",
             )
     return config
+
+
+def _check_secrets(config: RunConfig) -> None:
+    """A configuration is written down and handed on; a key in it would be too."""
+    for field, value in flat(plain(config)).items():
+        if isinstance(value, str | list) and without_secrets(str(value)) != str(value):
+            raise ConfigError(
+                f"{field} holds a password, or the value of an environment variable that holds a key.",
+                "Leave it out; name the variable that holds it in the field for that (api_key_variable).",
+            )
 
 
 def _check_processes(accelerate: AccelerateConfig) -> None:

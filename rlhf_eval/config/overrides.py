@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rlhf_eval.errors import ConfigError, did_you_mean
+from rlhf_eval.keys import without_secrets
 
 
 def checked_overrides(
@@ -50,7 +51,7 @@ def parse_override(text: str) -> Any:
         return OverridesParser.create().parse_override(text)
     except HydraException as error:
         raise ConfigError(
-            f"'{text}' is no override.",
+            f"'{without_secrets(text)}' is no override.",
             "Write group=choice or field.path=value; quote values with special signs: 'field=\"a b\"'.",
         ) from error
 

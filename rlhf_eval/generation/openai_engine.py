@@ -6,7 +6,6 @@ second beginning-of-sequence token.
 """
 
 import asyncio
-import os
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from rlhf_eval.generation.engines import Job, Keep, Request
 from rlhf_eval.generation.policy import completion, published_stop_tokens
 from rlhf_eval.generation.vllm_engine import sampling, vllm_options
 from rlhf_eval.generation.worker_process import started
+from rlhf_eval.keys import key_in, without_secrets
 from rlhf_eval.records import Completion
 
 SERVED = "policy"
@@ -121,7 +121,7 @@ class OpenAIEngine:
                 f"{self._where_to_look} {KEPT}",
             ) from None
         except openai.APIStatusError as error:
-            message = " ".join(error.message.split())[:300]
+            message = without_secrets(" ".join(error.message.split()))[:300]
             raise StageError(
                 f"The server at {self.base_url} refuses a call ({error.status_code}): {message}",
                 "Check generation.base_url (it usually ends in /v1), .served_model and .api_key_variable. "
@@ -171,14 +171,17 @@ def _option(name: str, value: Any) -> list[str]:
 def _client(job: Job, base_url: str) -> Any:
     import openai
 
-    # A proxy meant for the outside world must not stand between a run and its own machine.
     return openai.AsyncOpenAI(
         base_url=base_url,
         api_key=_key(job),
         max_retries=RETRIES,
         timeout=job.config.timeout_seconds,
         http_client=openai.DefaultAsyncHttpxClient(
-            trust_env=not on_this_machine(base_url), limits=_limits(job.config.concurrency)
+            # A proxy meant for the outside world must not stand between a run and its own machine.
+            trust_env=not on_this_machine(base_url),
+            # Key and prompts go to the address that the configuration names, and to no other.
+            follow_redirects=False,
+            limits=_limits(job.config.concurrency),
         ),
     )
 
@@ -193,7 +196,7 @@ def _key(job: Job) -> str:
     variable = job.config.api_key_variable
     if variable is None:
         return "none"
-    key = os.environ.get(variable, "").strip()
+    key = key_in(variable)
     if not key:
         raise ConfigError(
             f"The environment variable {variable} (generation.api_key_variable) is not set.",

@@ -11,6 +11,12 @@ from rlhf_eval.errors import DataError
 from rlhf_eval.files import read_json
 from rlhf_eval.records import Completion, Prompt, as_json
 
+NO_CODE: dict[str, Any] = {"trust_remote_code": False}
+"""For `from_pretrained`: where nothing is said, transformers asks at the terminal."""
+SAFELY: dict[str, Any] = {**NO_CODE, "use_safetensors": True}
+"""For `from_pretrained` of a policy, its critic or its reference: neither Python nor pickles of theirs."""
+ADAPTER = "adapter_model.safetensors"
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -37,7 +43,7 @@ def parts_of(policy: PolicyConfig) -> Parts:
     An adapter without a tokenizer of its own uses that of its base.
 
     Raises:
-        DataError: the policy cannot be reached, or its adapter is not LoRA.
+        DataError: the policy cannot be reached, or its adapter is not LoRA, or a pickle.
     """
     from transformers.utils.hub import cached_file
     from transformers.utils.peft_utils import find_adapter_config_file
@@ -58,6 +64,11 @@ def parts_of(policy: PolicyConfig) -> Parts:
             name, "tokenizer_config.json", revision=revision, _raise_exceptions_for_missing_entries=False
         )
         folder = _folder(name, revision)
+    if not (Path(folder) / ADAPTER).is_file():
+        raise DataError(
+            f"The adapter of policy '{name}' has no {ADAPTER}.",
+            "Save it with PEFT's save_pretrained(): reading a pickle can run code.",
+        )
     return Parts(
         base,
         base_revision,
@@ -74,11 +85,17 @@ def loading(policy: PolicyConfig) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
-        raise DataError(
-            f"Policy '{policy.model}' cannot be loaded: {str(error).splitlines()[0]}",
+        text = str(error).strip()
+        first = next(iter(text.splitlines()), type(error).__name__)
+        cure = (
             "Check policy.model and .revision (of an adapter, its base too), network and HF_TOKEN, or give a "
-            "local folder.",
-        ) from error
+            "local folder."
+        )
+        if "trust_remote_code" in text or "custom code" in text:
+            cure = "Choose a policy that transformers knows: Python that comes with weights is not run here."
+        elif "safetensors" in text:
+            cure = "Save it as safetensors: reading a pickle can run code."
+        raise DataError(f"Policy '{policy.model}' cannot be loaded: {first}", cure) from error
 
 
 def load_tokenizer(policy: PolicyConfig, parts: Parts) -> Any:
@@ -91,7 +108,7 @@ def load_tokenizer(policy: PolicyConfig, parts: Parts) -> Any:
 
     with loading(policy):
         tokenizer = AutoTokenizer.from_pretrained(
-            parts.tokenizer, revision=parts.tokenizer_revision, padding_side="left"
+            parts.tokenizer, revision=parts.tokenizer_revision, padding_side="left", **NO_CODE
         )
     if tokenizer.chat_template is None:
         raise DataError(f"The tokenizer of '{policy.model}' has no chat template.", "Choose a chat model.")
@@ -126,7 +143,7 @@ def published_stop_tokens(policy: PolicyConfig, parts: Parts, tokenizer: Any) ->
         own = GenerationConfig.from_pretrained(parts.base, revision=parts.revision or "main")
     except OSError:  # there is no generation_config.json; transformers then asks the model's config
         with loading(policy):
-            model = AutoConfig.from_pretrained(parts.base, revision=parts.revision)
+            model = AutoConfig.from_pretrained(parts.base, revision=parts.revision, **NO_CODE)
         own = GenerationConfig.from_model_config(model)
     return stop_tokens(own, tokenizer)
 

@@ -8,6 +8,7 @@ from typing import Any
 from rlhf_eval.config.schema import GenerationConfig, PolicyConfig
 from rlhf_eval.generation.engines import Job, Keep, Request
 from rlhf_eval.generation.policy import (
+    SAFELY,
     Parts,
     completion,
     load_tokenizer,
@@ -36,7 +37,7 @@ def _load_model(config: PolicyConfig, parts: Parts) -> Any:
 
     with loading(config):
         model = AutoModelForCausalLM.from_pretrained(
-            parts.base, revision=parts.revision, dtype=getattr(torch, config.dtype), use_safetensors=True
+            parts.base, revision=parts.revision, dtype=getattr(torch, config.dtype), **SAFELY
         )
         if parts.adapter is not None:
             from peft import PeftModel

@@ -59,6 +59,8 @@ def vllm_options(job: Job) -> dict[str, Any]:
         "model": parts.base,
         "tokenizer": parts.tokenizer,
         "dtype": job.policy.dtype,
+        # Its default reads pickles too.
+        "load_format": "safetensors",
         "max_model_len": job.context,
         "enforce_eager": config.enforce_eager,
         "tensor_parallel_size": config.tensor_parallel,

@@ -1,7 +1,6 @@
 """Asking a judge: many calls at once, patient with a busy endpoint, quick to give up on an absent one."""
 
 import asyncio
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -13,6 +12,7 @@ from rlhf_eval.errors import JudgeError
 from rlhf_eval.judging.cost import Spending
 from rlhf_eval.judging.pacing import Pace, pause
 from rlhf_eval.judging.question import JudgeAnswer, Question
+from rlhf_eval.keys import key_in, without_secrets
 from rlhf_eval.records import Verdict
 
 OPENAI = "https://api.openai.com/v1"
@@ -58,8 +58,12 @@ async def _ask_all(
         api_key=_key(judge),
         max_retries=0,
         timeout=judge.timeout_seconds,
-        # A proxy meant for the outside world must not stand between a run and its own machine.
-        http_client=openai.DefaultAioHttpClient(trust_env=not on_this_machine(base_url)),
+        http_client=openai.DefaultAioHttpClient(
+            # A proxy meant for the outside world must not stand between a run and its own machine.
+            trust_env=not on_this_machine(base_url),
+            # Key and texts go to the address that the configuration names, and to no other.
+            follow_redirects=False,
+        ),
     ) as client:
         caller = _Caller(client, spending, base_url)
 
@@ -131,6 +135,8 @@ class _Caller:
                 except openai.NotFoundError as error:
                     raise self._unknown_model(error) from None
                 except openai.APIStatusError as error:
+                    if error.status_code < 400:
+                        raise self._moved(error) from None
                     if last or not _is_passing(error.status_code):
                         self._reached()
                         return question.failed(f"HTTP {error.status_code}: {_short(error.message)}")
@@ -188,6 +194,13 @@ class _Caller:
         return JudgeError(
             f"The judge at {self._base_url} refuses access ({error.status_code}): {_short(error.message)}",
             cure,
+        )
+
+    def _moved(self, error: Any) -> JudgeError:
+        place = error.response.headers.get("Location", "another address")
+        return JudgeError(
+            f"The judge at {self._base_url} sends its clients on to {_short(place)}.",
+            "Set judge.base_url to that address if it is to have the key and the answers.",
         )
 
     def _unknown_model(self, error: Any) -> JudgeError:
@@ -256,7 +269,7 @@ def _first_token(choice: dict[str, Any]) -> dict[str, float] | None:
 def _key(judge: JudgeConfig) -> str:
     if judge.api_key_variable is None:
         return "none"
-    key = os.environ.get(judge.api_key_variable, "").strip()
+    key = key_in(judge.api_key_variable)
     if not key:
         raise JudgeError(
             f"The environment variable {judge.api_key_variable} (key of judge '{judge.name}') is not set.",
@@ -266,5 +279,5 @@ def _key(judge: JudgeConfig) -> str:
 
 
 def _short(cause: object) -> str:
-    text = " ".join(str(cause).split()) or type(cause).__name__
+    text = without_secrets(" ".join(str(cause).split())) or type(cause).__name__
     return text if len(text) <= 300 else text[:300] + "…"

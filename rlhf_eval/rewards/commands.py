@@ -1,6 +1,5 @@
 """What `rlhf-eval reward …` and `rlhf-eval validate reward_model=…` do with one reward model."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from rlhf_eval.config.plain import fingerprint
 from rlhf_eval.config.reward_schema import RewardModelConfig
 from rlhf_eval.errors import ConfigError, DataError
 from rlhf_eval.files import append_jsonl, read_jsonl, sha256_json, write_jsonl
+from rlhf_eval.keys import key_in
 from rlhf_eval.progress import Progress
 from rlhf_eval.records import Conversation, Message, Prompt, as_messages, user_prompt
 from rlhf_eval.rewards.interface import Group, RewardModel, load_reward_model
@@ -115,7 +115,7 @@ def serve(config: RewardModelConfig, host: str, port: int) -> None:
     from rlhf_eval.addresses import on_this_machine
     from rlhf_eval.rewards.server import Service, application
 
-    token = os.environ.get(TOKEN_VARIABLE, "").strip() or None
+    token = key_in(TOKEN_VARIABLE) or None
     if token is None and not on_this_machine(f"http://{host}"):
         raise ConfigError(
             f"Anybody who reaches {host} could use this reward model.",

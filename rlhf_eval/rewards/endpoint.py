@@ -1,7 +1,6 @@
 """Requests to servers that score or judge: many at once, patient to a deadline, never longer."""
 
 import asyncio
-import os
 import random
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,6 +9,7 @@ from typing import Any
 from rlhf_eval.addresses import on_this_machine
 from rlhf_eval.config.reward_schema import EndpointConfig, RewardModelConfig
 from rlhf_eval.errors import ConfigError, StageError
+from rlhf_eval.keys import key_in, without_secrets
 
 PAUSE, LONGEST_PAUSE = 0.5, 15.0
 """Seconds before the first retry, and at most; each pause is up to twice the one before."""
@@ -89,7 +89,7 @@ async def _post(client: Any, url: str, body: dict[str, Any]) -> Any:
             if response.status_code not in BUSY:
                 raise StageError(
                     f"{url} refuses a request ({response.status_code}): "
-                    f"{' '.join(response.text.split())[:300]}",
+                    f"{without_secrets(' '.join(response.text.split()))[:300]}",
                     "Check reward_model.endpoint (address, protocol, key) and reward_model.model.",
                 )
             asked = response.headers.get("Retry-After", "")
@@ -102,7 +102,7 @@ def _headers(endpoint: EndpointConfig) -> dict[str, str]:
     variable = endpoint.api_key_variable
     if variable is None:
         return {}
-    key = os.environ.get(variable, "").strip()
+    key = key_in(variable)
     if not key:
         raise ConfigError(f"The environment variable {variable} is not set.", f"export {variable}=…")
     return {"Authorization": f"Bearer {key}"}

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -156,13 +157,15 @@ def loading(config: RewardModelConfig) -> Iterator[None]:
     """Says in our words what transformers says of a model that cannot be loaded."""
     try:
         yield
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, UnpicklingError) as error:
         text = str(error).strip()
         first = next(iter(text.splitlines()), type(error).__name__)
         cure = "Check reward_model.model and .revision, network and HF_TOKEN, or give a local folder."
         if "trust_remote_code" in text or "custom code" in text:
             first = "its repository wants to run its own Python here."
             cure = "Read it; then set reward_model.remote_code=true and reward_model.revision to that commit."
+        elif isinstance(error, UnpicklingError):
+            cure = "Its pickle holds more than tensors, which is not read: ask for safetensors."
         elif "safetensors" in text:
             cure = "Set reward_model.pickle=true if you trust these weights: reading a pickle can run code."
         raise DataError(f"Reward model '{config.model}' cannot be loaded: {first}", cure) from error

@@ -8,6 +8,7 @@ import numpy as np
 
 from rlhf_eval.config.reward_schema import RewardModelConfig
 from rlhf_eval.errors import ConfigError, StageError
+from rlhf_eval.keys import without_secrets
 from rlhf_eval.records import Comparison, Conversation, PreferenceBatch, ScoreBatch, as_json
 from rlhf_eval.rewards.endpoint import endpoint_of, post_all
 from rlhf_eval.rewards.interface import PairwiseRewardModel, PointwiseRewardModel
@@ -121,7 +122,7 @@ def _numbers(answer: Any, protocol: Protocol, endpoint: Any, count: int, width: 
     except (KeyError, TypeError, IndexError, ValueError) as error:
         raise StageError(
             f"{place} answers in another form than protocol '{endpoint.protocol}' "
-            f"({type(error).__name__}: {error}): {str(answer)[:200]}",
+            f"({type(error).__name__}: {error}): {without_secrets(str(answer))[:200]}",
             "Correct reward_model.endpoint.protocol or base_url.",
         ) from error
     if len(rows) != count or any(len(row) != width for row in rows):

@@ -6,7 +6,8 @@ is 51 % likely then counts as 0.51 and not as 1.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -50,18 +51,35 @@ class Prompting:
     """Writes the questions of one reward model."""
 
     def __init__(self, verdict: VerdictConfig) -> None:
-        import jinja2
+        from jinja2 import StrictUndefined
+        from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-        environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)
-        self.template = environment.from_string(prompt_file(verdict).read_text(encoding="utf-8"))
+        # A prompt may come with somebody's weights; it makes text and reaches nothing else.
+        environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined)
         self.verdict = verdict
+        with self._understood():
+            self.template = environment.from_string(prompt_file(verdict).read_text(encoding="utf-8"))
 
     def __call__(self, prompt: Conversation, **answers: str) -> Conversation:
-        text = self.template.render(
-            instruction=instruction(prompt), explain=self.verdict.read == "text", **answers
-        )
+        with self._understood():
+            text = self.template.render(
+                instruction=instruction(prompt), explain=self.verdict.read == "text", **answers
+            )
         system = (Message("system", self.verdict.system),) if self.verdict.system else ()
         return (*system, Message("user", text.strip()))
+
+    @contextmanager
+    def _understood(self) -> Iterator[None]:
+        """Raises ConfigError for what Jinja refuses."""
+        from jinja2 import TemplateError
+
+        try:
+            yield
+        except TemplateError as error:
+            raise ConfigError(
+                f"reward_model.verdict.prompt: '{self.verdict.prompt}' is no usable template: {error}.",
+                "Mend it; it may use `instruction`, `explain`, and `answer_a` and `answer_b`, or `answer`.",
+            ) from error
 
 
 class ComparingJudge(PairwiseRewardModel):

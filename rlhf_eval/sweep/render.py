@@ -1,14 +1,18 @@
 """Writing a job's script from the templates in `launch/`."""
 
+import re
 import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from rlhf_eval.config.cluster_schema import ClusterConfig, Resources
+from rlhf_eval.errors import ConfigError
 from rlhf_eval.files import write_text
 from rlhf_eval.sweep import judge_server
 from rlhf_eval.sweep.graph import Job
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def launch_folder() -> Path:
@@ -27,7 +31,17 @@ def render(job: Job, cluster: ClusterConfig, folder: Path) -> Path:
 
     Returns:
         The script.
+
+    Raises:
+        ConfigError: a path has a line feed or another control character.
     """
+    for path in (Path.cwd(), folder, *(point.path for point in job.points)):
+        # A line of SBATCH's, a comment and a line of the runs' file all end there.
+        if CONTROL.search(str(path)):
+            raise ConfigError(
+                f"{str(path)!r} has a control character and cannot stand in a job's script.",
+                "Give the folder another name.",
+            )
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(

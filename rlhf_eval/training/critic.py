@@ -7,7 +7,7 @@ from typing import Any
 
 from rlhf_eval.config.algorithm_schema import LoraConfig, PPOConfig
 from rlhf_eval.config.schema import PolicyConfig
-from rlhf_eval.generation.policy import loading
+from rlhf_eval.generation.policy import SAFELY, loading
 
 FILE = "critic.safetensors"
 PART = "critic."
@@ -85,7 +85,7 @@ def _trunk(algorithm: PPOConfig, policy: PolicyConfig) -> Any:
         name, revision = algorithm.critic_model, None
     with loading(policy):
         return AutoModel.from_pretrained(
-            name, revision=revision, dtype=getattr(torch, policy.train_dtype), use_safetensors=True
+            name, revision=revision, dtype=getattr(torch, policy.train_dtype), **SAFELY
         )
 
 

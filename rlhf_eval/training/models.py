@@ -3,7 +3,7 @@
 from typing import Any
 
 from rlhf_eval.config.schema import PolicyConfig
-from rlhf_eval.generation.policy import loading
+from rlhf_eval.generation.policy import SAFELY, loading
 
 
 def load_trainable(policy: PolicyConfig) -> Any:
@@ -20,5 +20,5 @@ def load_trainable(policy: PolicyConfig) -> Any:
             policy.model,
             revision=policy.revision,
             dtype=getattr(torch, policy.train_dtype),
-            use_safetensors=True,
+            **SAFELY,
         )
