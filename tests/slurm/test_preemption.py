@@ -1,4 +1,4 @@
-"""Trainings that the cluster interrupts: each continues by itself and ends as if undisturbed, or is given up."""
+"""Trainings that the cluster interrupts: each continues by itself and ends as if undisturbed, or gives up."""
 
 import subprocess
 
