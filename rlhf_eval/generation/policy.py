@@ -66,7 +66,7 @@ def parts_of(policy: PolicyConfig) -> Parts:
         folder = _folder(name, revision)
     if not (Path(folder) / ADAPTER).is_file():
         raise DataError(
-            f"The adapter of policy '{name}' has no {ADAPTER}.",
+            f"The adapter of policy '{name}' cannot be loaded: it has no {ADAPTER}.",
             "Save it with PEFT's save_pretrained(): reading a pickle can run code.",
         )
     return Parts(

@@ -1,4 +1,4 @@
-"""Trainings that the cluster interrupts: each continues by itself and ends as if undisturbed, or gives up."""
+"""Trainings that the cluster interrupts: each continues and ends as if undisturbed, or is given up."""
 
 import subprocess
 
