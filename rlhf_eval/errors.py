@@ -7,6 +7,8 @@ cure. The command line prints it without a traceback (`--debug` shows one) and e
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from rlhf_eval.keys import without_secrets
+
 
 class RlhfEvalError(Exception):
     """Something a user can cause and mend.
@@ -19,9 +21,10 @@ class RlhfEvalError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, cure: str) -> None:
-        super().__init__(what, cure)
-        self.what = what
-        self.cure = cure
+        # A server may repeat in its refusal what it was sent, and errors are kept in files.
+        self.what = without_secrets(what)
+        self.cure = without_secrets(cure)
+        super().__init__(self.what, self.cure)
 
     def __str__(self) -> str:
         return f"{self.what}\n  {self.cure}"

@@ -31,7 +31,7 @@ WORK = {"training", "generation", "judging", "rewards", "benchmarks", "audit", "
 ALLOWED = {
     "addresses": set(),
     "keys": set(),
-    "errors": set(),
+    "errors": {"keys"},
     "interruption": set(),
     "records": set(),
     "progress": set(),

@@ -147,6 +147,7 @@ def test_an_adapter_answers_as_its_merged_weights_do(folder: Path, tmp_path: Pat
 def test_an_adapter_whose_base_is_gone_is_refused(tmp_path: Path) -> None:
     adapter = {"peft_type": "LORA", "r": 2, "base_model_name_or_path": str(tmp_path / "gone")}
     write_json(tmp_path / "adapter_config.json", adapter)
+    (tmp_path / "adapter_model.safetensors").touch()
     with pytest.raises(DataError, match="cannot be loaded"):
         engine.load_policy(PolicyConfig(name="tiny", model=str(tmp_path)))
     write_json(tmp_path / "adapter_config.json", adapter | {"peft_type": "IA3"})
