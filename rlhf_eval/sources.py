@@ -6,7 +6,7 @@ import io
 import json
 import sys
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,26 +22,36 @@ MODELS = ("model", "reference")
 _Config = TypeVar("_Config")
 
 
+def rewritten(config: _Config, change: Callable[[Any], Any]) -> _Config:
+    """The same configuration with every value replaced by what `change` makes of it, the innermost first."""
+    made: Any = config
+    if isinstance(config, dict):
+        made = {key: rewritten(value, change) for key, value in config.items()}
+    elif isinstance(config, tuple):
+        made = tuple(rewritten(value, change) for value in config)
+    elif is_dataclass(config) and not isinstance(config, type):
+        made = replace(config, **{f.name: rewritten(getattr(config, f.name), change) for f in fields(config)})
+    return change(made)
+
+
 def localise(config: _Config, lab: Path | None) -> _Config:
     """The same configuration with every `lab:` source and model replaced by its place in the built world.
 
     The frozen configuration keeps `lab:` and therefore names no path of one machine; only the copy that a
     run executes with is localised.
     """
-    if isinstance(config, str) and config.startswith(LAB):
+
+    def place(value: Any) -> Any:
+        if not isinstance(value, str) or not value.startswith(LAB):
+            return value
         if lab is None:
             raise ConfigError(
-                f"'{config}' refers to the embedded lab, but the configuration has no `lab` section.",
+                f"'{value}' refers to the embedded lab, but the configuration has no `lab` section.",
                 "Choose experiment=lab, or name a hub or local path instead.",
             )
-        return str(lab / config.removeprefix(LAB))  # type: ignore[return-value]
-    if isinstance(config, dict):
-        return {key: localise(value, lab) for key, value in config.items()}  # type: ignore[return-value]
-    if isinstance(config, tuple):
-        return tuple(localise(value, lab) for value in config)  # type: ignore[return-value]
-    if is_dataclass(config) and not isinstance(config, type):
-        return replace(config, **{f.name: localise(getattr(config, f.name), lab) for f in fields(config)})
-    return config
+        return str(lab / value.removeprefix(LAB))
+
+    return rewritten(config, place)
 
 
 def local_places(config: Any, lab: Path | None) -> dict[str, Path]:
@@ -115,15 +125,7 @@ def read_rows(source: str) -> list[dict[str, Any]]:
 
 def replaced(config: _Config, places: Mapping[str, str]) -> _Config:
     """The same configuration with other names for some files."""
-    if isinstance(config, str):
-        return places.get(config, config)  # type: ignore[return-value]
-    if isinstance(config, dict):
-        return {key: replaced(value, places) for key, value in config.items()}  # type: ignore[return-value]
-    if isinstance(config, tuple):
-        return tuple(replaced(value, places) for value in config)  # type: ignore[return-value]
-    if is_dataclass(config) and not isinstance(config, type):
-        return replace(config, **{f.name: replaced(getattr(config, f.name), places) for f in fields(config)})
-    return config
+    return rewritten(config, lambda value: places.get(value, value) if isinstance(value, str) else value)
 
 
 def texts_in(value: Any) -> list[str]:

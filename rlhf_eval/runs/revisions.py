@@ -7,8 +7,8 @@ later attempts included, load those commits, so that they are compared on equal 
 """
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ from rlhf_eval.config.inputs import HUB_NAME
 from rlhf_eval.config.reward_schema import RewardModelConfig
 from rlhf_eval.config.schema import PolicyConfig, RunConfig
 from rlhf_eval.files import holding, read_json, write_json
-from rlhf_eval.sources import HUB, LAB
+from rlhf_eval.sources import HUB, LAB, rewritten
 
 COMMIT = re.compile("[0-9a-f]{40}")
 MODELS, DATASETS = "models/", "datasets/"
@@ -46,46 +46,42 @@ def resolved(config: RunConfig, shared: Path) -> dict[str, str]:
 
 def pinned(config: _Config, revisions: Mapping[str, str]) -> _Config:
     """The same configuration with every branch of the hub replaced by its commit."""
-    if isinstance(config, str) and config.startswith(HUB):
-        name, file = _dataset(config)
-        commit = revisions.get(name)
-        return f"{HUB}{name.removeprefix(DATASETS).partition('@')[0]}@{commit}/{file}" if commit else config  # type: ignore[return-value]
-    if isinstance(config, dict):
-        return {key: pinned(value, revisions) for key, value in config.items()}  # type: ignore[return-value]
-    if isinstance(config, tuple):
-        return tuple(pinned(value, revisions) for value in config)  # type: ignore[return-value]
-    if not is_dataclass(config) or isinstance(config, type):
-        return config
-    values = {field.name: pinned(getattr(config, field.name), revisions) for field in fields(config)}
-    if isinstance(config, PolicyConfig | RewardModelConfig):
-        values["revision"] = revisions.get(_model(config.model, config.revision), config.revision)
-    if isinstance(config, RewardModelConfig):
-        name = _model(config.reference, config.reference_revision)
-        values["reference_revision"] = revisions.get(name, config.reference_revision)
-    return replace(config, **values)
+
+    def at_commit(value: Any) -> Any:
+        if isinstance(value, str) and value.startswith(HUB):
+            name, file = _dataset(value)
+            repository = name.removeprefix(DATASETS).partition("@")[0]
+            return f"{HUB}{repository}@{revisions[name]}/{file}" if name in revisions else value
+        if isinstance(value, PolicyConfig | RewardModelConfig):
+            name = _model(value.model, value.revision)
+            value = replace(value, revision=revisions.get(name, value.revision))
+        if isinstance(value, RewardModelConfig):
+            name = _model(value.reference, value.reference_revision)
+            value = replace(value, reference_revision=revisions.get(name, value.reference_revision))
+        return value
+
+    return rewritten(config, at_commit)
 
 
-def hub_names(config: Any) -> Iterator[str]:
+def hub_names(config: Any) -> list[str]:
     """Every name in a configuration that is loaded from the hub: `models/<organisation>/<name>@<revision>`,
     `datasets/…`."""
-    if isinstance(config, str) and config.startswith(HUB):
-        yield _dataset(config)[0]
-    elif isinstance(config, dict):
-        for value in config.values():
-            yield from hub_names(value)
-    elif isinstance(config, tuple):
-        for value in config:
-            yield from hub_names(value)
-    elif is_dataclass(config):
-        for field in fields(config):
-            yield from hub_names(getattr(config, field.name))
-        if isinstance(config, PolicyConfig) and _on_hub(config.model):
-            yield _model(config.model, config.revision)
-        if isinstance(config, RewardModelConfig) and config.endpoint is None:
-            if _on_hub(config.model):
-                yield _model(config.model, config.revision)
-            if _on_hub(config.reference):
-                yield _model(config.reference, config.reference_revision)
+    found: list[str] = []
+
+    def look(value: Any) -> Any:
+        if isinstance(value, str) and value.startswith(HUB):
+            found.append(_dataset(value)[0])
+        if isinstance(value, PolicyConfig) and _on_hub(value.model):
+            found.append(_model(value.model, value.revision))
+        if isinstance(value, RewardModelConfig) and value.endpoint is None:
+            if _on_hub(value.model):
+                found.append(_model(value.model, value.revision))
+            if _on_hub(value.reference):
+                found.append(_model(value.reference, value.reference_revision))
+        return value
+
+    rewritten(config, look)
+    return found
 
 
 def commit_of(name: str) -> str | None:
