@@ -62,9 +62,7 @@ def manifest_drift(first: dict[str, Any], second: dict[str, Any]) -> list[Drift]
         found += [
             one
             for one in _differences(kind, ours, theirs)
-            if one.first is not None
-            and one.second is not None
-            and not (part == "seeds" and one.name == "run")
+            if one.first is not None and one.second is not None
         ]
     found += _judge_drift(first.get("judges", {}), second.get("judges", {}))
     by_stage: dict[Drift, list[str]] = {}

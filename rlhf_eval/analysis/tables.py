@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rlhf_eval.analysis.hostile import visible
 from rlhf_eval.analysis.metrics import METRICS
 from rlhf_eval.analysis.ranking import Ranking, RankRow
 
@@ -82,7 +83,8 @@ def span(low: int, high: int) -> str:
 
 
 def page_templates() -> Any:
-    """The templates of this package's HTML pages; whatever is put into one is escaped."""
+    """The templates of this package's HTML pages; in whatever is put into one, unseen characters are made
+    visible, and markup is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -91,6 +93,12 @@ def page_templates() -> Any:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_visible,
     )
     environment.filters["number"] = number
     return environment
+
+
+def _visible(value: Any) -> Any:
+    """What Jinja prints of a value, before it is escaped."""
+    return visible(value) if type(value) is str else value

@@ -32,6 +32,11 @@ def reproduce(command: Any) -> None:
         help="refuse where configuration, environment, revisions or data differ",
     )
     reproduce.add_argument(
+        "--trust",
+        action="store_true",
+        help="execute the commands and the Python that an archive's configuration names",
+    )
+    reproduce.add_argument(
         "--stage",
         choices=("judge",),
         help="judge: take the stored answers, judge and score them again",

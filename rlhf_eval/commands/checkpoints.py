@@ -47,6 +47,8 @@ def _row(run: Any, kl: float | None, choice: Any) -> dict[str, Any]:
     places = (last(run.curves), peak(run.curves), None if kl is None else equal_kl(run.curves, kl))
     return {
         "run": run.path.name,
+        "policy": run.policy,
+        "algorithm": run.algorithm,
         "reward_model": run.reward_model,
         "control": run.control,
         "seed": run.seed,
@@ -62,9 +64,11 @@ def _print(rows: list[dict[str, Any]]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    settings = [name for name in ("policy", "algorithm") if len({row[name] for row in rows}) > 1]
     fields = list(dict.fromkeys(name for row in rows for name in row["grid"]))
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("reward model", overflow="fold")
+    for header in (*settings, "reward model"):
+        table.add_column(header, overflow="fold")
     for header in ("seed", *(name.removeprefix("algorithm.") for name in fields)):
         table.add_column(header.replace("_", " "), justify="right")
     for place in PLACES:
@@ -72,11 +76,12 @@ def _print(rows: list[dict[str, Any]]) -> None:
         for number, measure in enumerate(MEASURES.values()):
             table.add_column(f"{'' if number else title}\n{measure}", justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(*(escape(cell) for cell in _cells(row, fields)))
+        table.add_row(*(escape(cell) for cell in _cells(row, settings, fields)))
     console().print(table)
 
 
-def _cells(row: dict[str, Any], fields: list[str]) -> Iterator[str]:
+def _cells(row: dict[str, Any], settings: list[str], fields: list[str]) -> Iterator[str]:
+    yield from (row[name] for name in settings)
     marks = {"control": row["control"], "unfinished": not row["finished"], "chosen": row["chosen"]}
     marked = ", ".join(mark for mark, holds in marks.items() if holds)
     yield f"{row['reward_model']} ({marked})" if marked else row["reward_model"]

@@ -3,7 +3,7 @@
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ def reproduce(options: Namespace) -> int:
     if options.stage and not (original.run / "stages/generate/done.json").exists():
         raise DataError(f"{original.run} has no stored answers.", "Leave out --stage to make them again.")
     reproduction = again.prepare(original, options.overrides, options.run_dir)
+    if reproduction.foreign and not options.trust:
+        _refuse_foreign(original, reproduction.foreign)
     os.environ.setdefault("OMP_NUM_THREADS", str(reproduction.config.threads))
     listen()
     # DeepSpeed's log goes to standard output, where JSON is to stand alone.
@@ -83,6 +85,15 @@ def import_(options: Namespace) -> int:
     return 0
 
 
+def _refuse_foreign(original: Any, foreign: Mapping[str, str]) -> None:
+    """Raises ConfigError: what somebody sent is executed by nobody who has not read it."""
+    found = "\n".join(f"  {field}: {text}" for field, text in foreign.items())
+    raise ConfigError(
+        f"{original.run} came in an archive, and its configuration has this machine execute:\n{found}",
+        "Read that, and the files that it names; then give the same command with --trust.",
+    )
+
+
 def _require_no(drift: Sequence[Any], original: Any) -> None:
     """Raises ConfigError where anything differs, or nothing was recorded."""
     if not original.manifest:
@@ -104,6 +115,8 @@ def _announce(original: Any, reproduction: Any, drift: Sequence[Any]) -> None:
     print(f"original: {original.run}\nrun directory: {reproduction.path}")
     for note in reproduction.notes:
         print(note)
+    for field, text in reproduction.foreign.items():
+        print(f"executed, from the archive: {field}: {text}")
     _show_drift(drift, bool(original.manifest), ("original", "here"))
 
 

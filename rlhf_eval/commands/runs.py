@@ -94,7 +94,12 @@ def _tell_scores(path: Path) -> int:
     if not (path / "stages" / "score" / "done.json").exists():
         return 0
     scores = read_json(path / "stages" / "score" / "scores.json")
-    for evaluation, values in scores.items():
+    second = {
+        f"{evaluation} by {judge}": values[evaluation]
+        for judge, values in scores.pop("second_judges", {}).items()
+        for evaluation in ("alpaca_eval", "arena_hard")
+    }
+    for evaluation, values in (scores | second).items():
         figures = [f"{name} {value:.4g}" for name, value in values.items() if isinstance(value, int | float)]
         print(f"{evaluation}: {', '.join(figures) or ' '.join(map(str, values.values()))}")
     return 0

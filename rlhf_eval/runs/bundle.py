@@ -100,7 +100,7 @@ def import_(archive: Path, output: Path) -> Path:
             index = _index(archive, tar)
             run = output / f"{index['experiment']}-imported" / index["run"]
             if run.exists():
-                if (run / INDEX).exists() and read_json(run / INDEX) == index:
+                if is_imported(run) and read_json(run / INDEX) == index:
                     return run
                 raise DataError(
                     f"{run} is there already, and is not what {archive} holds.",
@@ -121,11 +121,15 @@ def import_(archive: Path, output: Path) -> Path:
         raise _damaged(archive, str(error)) from error
 
 
+def is_imported(run: Path) -> bool:
+    """Whether the run came in an archive."""
+    return (run / INDEX).exists()
+
+
 def data_of(run: Path) -> dict[str, str]:
     """The data that came with an imported run: name in its configuration → file here; empty for a run of this
     machine's own."""
-    file = run / INDEX
-    names: dict[str, str] = read_json(file)["data"] if file.exists() else {}
+    names: dict[str, str] = read_json(run / INDEX)["data"] if is_imported(run) else {}
     return {text: _with_function(text, run / name) for text, name in names.items()}
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_eval.config.compose import changed, hash8, load, run_path
+from rlhf_eval.config.executes import executes
 from rlhf_eval.config.inputs import require_inputs
 from rlhf_eval.config.plain import fingerprint
 from rlhf_eval.config.schema import RunConfig
@@ -20,7 +21,7 @@ from rlhf_eval.files import holding, read_json, write_json
 from rlhf_eval.generation.base_answers import answers_file, uses_base
 from rlhf_eval.lab.build import ensure, world_path
 from rlhf_eval.progress import Progress
-from rlhf_eval.runs.bundle import BASE_ANSWERS, data_of, import_
+from rlhf_eval.runs.bundle import BASE_ANSWERS, data_of, import_, is_imported
 from rlhf_eval.runs.directory import RunDirectory
 from rlhf_eval.runs.environment import environment, identity
 from rlhf_eval.runs.provenance import made_from
@@ -55,11 +56,13 @@ class Reproduction:
     Attributes:
         path: its run directory.
         notes: what is done otherwise than in the original, in words.
+        foreign: field → what came in an archive and is executed here; empty for a run of one's own.
     """
 
     config: RunConfig
     path: Path
     notes: tuple[str, ...]
+    foreign: dict[str, str]
 
 
 def open_original(source: Path) -> Original:
@@ -113,7 +116,8 @@ def prepare(original: Original, overrides: Sequence[str], path: Path | None) -> 
     found = path or run_path(own)
     if found.resolve() == original.run.resolve():
         raise DataError(f"{found} is the original itself.", "Name another folder with --run-dir.")
-    return Reproduction(own, found, tuple(notes))
+    foreign = executes(own) if is_imported(original.run) else {}
+    return Reproduction(own, found, tuple(notes), foreign)
 
 
 def about_to_run(original: Original, reproduction: Reproduction, progress: Progress) -> dict[str, Any]:

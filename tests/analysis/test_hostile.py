@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_eval.analysis.report.hostile import plot_label, script_hash, script_json, visible
+from rlhf_eval.analysis.hostile import plot_label, script_hash, script_json, visible
 
 ANY_TEXT = st.text(st.characters(codec=None))  # halves of surrogate pairs among them
 

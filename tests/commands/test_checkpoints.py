@@ -53,7 +53,8 @@ def test_json_has_a_row_for_each_run_and_null_for_what_is_not(
     write_run(tmp_path, "untrained", [])
     rows = {row["reward_model"]: row for row in shown_json(capsys, str(tmp_path / "lab"))}
     clean = rows["lab_clean"]
-    assert list(clean) == "run reward_model control seed finished grid chosen last peak equal_kl".split()
+    expected = "run policy algorithm reward_model control seed finished grid chosen last peak equal_kl"
+    assert list(clean) == expected.split()
     assert (clean["seed"], clean["finished"], clean["grid"], clean["chosen"]) == (0, True, {}, None)
     assert clean["last"] == {
         "step": 20,
@@ -107,6 +108,19 @@ def test_the_table_shows_grid_choice_and_what_is_missing(
     assert (
         "The grid of random is incomplete, no finished run at algorithm.kl_coefficient=0.5 seed 0." in shown
     )
+
+
+def test_algorithms_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path, "lab_clean", [0, 4])
+    folder = str(tmp_path / "lab")
+    assert main(["checkpoints", folder]) == 0
+    assert "algorithm" not in capsys.readouterr().out
+    write_run(tmp_path, "lab_clean", [0, 3], "algorithm=ppo_lab")
+    assert main(["checkpoints", folder]) == 0
+    shown = capsys.readouterr().out
+    for name in ("algorithm", "grpo_lab", "ppo_lab"):
+        assert name in shown
+    assert {row["algorithm"] for row in shown_json(capsys, folder)} == {"grpo_lab", "ppo_lab"}
 
 
 def test_only_controls_have_no_common_kl(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -63,6 +63,32 @@ def page(path: Path) -> Page:
     return Page(path.read_text(encoding="utf-8"))
 
 
+def messages() -> str:
+    """All texts of the program, a line each, with … for what is put in."""
+    found = []
+    for module in (ROOT / "rlhf_eval").rglob("*.py"):
+        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = [part.value if isinstance(part, ast.Constant) else "…" for part in node.values]
+                found.append("".join(map(str, parts)))
+            elif isinstance(node, ast.Constant):
+                found.append(str(node.value))
+    return "\n".join(found)
+
+
+def test_the_messages_that_the_page_explains_are_the_programs_own() -> None:
+    section = (
+        (ROOT / "docs/launch.md").read_text(encoding="utf-8").partition("## 9.")[2].partition("\n## ")[0]
+    )
+    seen = [row.split("|")[1] for row in section.splitlines() if row.startswith("| ")]
+    quoted = [text for cell in seen for text in re.findall(r"`([^`]*…[^`]*)`", cell)]
+    assert len(quoted) > 8
+    known = messages()
+    for text in quoted:
+        for part in filter(None, (part.strip(" '(),.;") for part in text.split("…"))):
+            assert part in known, f"no message says {part!r}"
+
+
 def schema_fields() -> list[tuple[str, str, str]]:
     """Class, field and docstring of every field of the schema, read from the source."""
     found = []

@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from rlhf_eval.errors import DataError, RlhfEvalError
 from rlhf_eval.files import read_json, write_json, write_jsonl, write_text
 from rlhf_eval.progress import SilentProgress
 from rlhf_eval.runs.bundle import INDEX, data_of, export, import_
+from rlhf_eval.runs.directory import RunDirectory
 from rlhf_eval.runs.stages import execute
 
 
@@ -137,6 +139,43 @@ def test_elsewhere_it_is_reproduced_from_the_archive_alone(run: Path, archive: P
     assert outcomes == dict.fromkeys(("train", "generate", "judge", "score"), "identical") | {
         "benchmark": "different"
     }
+
+
+def test_what_somebody_sent_is_executed_only_when_trusted(small_lab: list[str], tmp_path: Path) -> None:
+    """Python in the archive leaves a trace where it is executed; without `--trust` there is none."""
+    trace = tmp_path / "was_here"
+    rule = tmp_path / "theirs.py"
+    write_text(
+        rule, f"open({str(trace)!r}, 'w').close()\n\n\ndef short(prompt, text):\n    return -len(text)\n"
+    )
+    words = [
+        *small_lab,
+        "reward_model=rule",
+        "reward_model.name=short",
+        f"reward_model.function={rule}:short",
+    ]
+    RunDirectory.open(tmp_path / "theirs/lab/the_run", compose(words))
+    archive = tmp_path / "run.tar.gz"
+    export(tmp_path / "theirs/lab/the_run", archive)
+    rule.unlink()
+
+    def reproduce(*options: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "rlhf_eval", "reproduce", str(archive), *options],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+
+    refused = reproduce()
+    assert refused.returncode == 2
+    assert re.search(r"reward_model.function: .*theirs.py:short\n", refused.stderr)
+    assert "--trust" in refused.stderr
+    assert not trace.exists()
+    trusted = reproduce("--trust")
+    assert trusted.returncode == 0, trusted.stderr[-3000:]
+    assert "executed, from the archive: reward_model.function" in trusted.stdout
+    assert trace.exists()
 
 
 def test_a_secret_is_never_packed(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

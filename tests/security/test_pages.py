@@ -68,3 +68,4 @@ def test_no_text_of_an_audit_becomes_markup(text: str, tmp_path: Path) -> None:
     assert not [name for name, _ in found.attributes if name.startswith("on")]
     assert not [value for name, value in found.attributes if "javascript:" in value and name == "href"]
     assert "7230047" not in page
+    assert not {"\u2028", "\u202e", "\x00", "\x1b"} & set(page), "what nobody sees is made visible"

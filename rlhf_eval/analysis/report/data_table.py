@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlhf_eval.analysis.report.hostile import visible
+from rlhf_eval.analysis.hostile import visible
 from rlhf_eval.analysis.style import csv_text
 from rlhf_eval.analysis.tables import number
 from rlhf_eval.files import write_text

@@ -10,6 +10,7 @@ from rlhf_eval.analysis.correlation import experiment_correlation
 from rlhf_eval.analysis.experiment import RunRecord
 from rlhf_eval.analysis.frontier import frontiers
 from rlhf_eval.analysis.head_to_head import head_to_head
+from rlhf_eval.analysis.hostile import script_json, security_policy
 from rlhf_eval.analysis.overall import Overall
 from rlhf_eval.analysis.ranking import Ranking
 from rlhf_eval.analysis.report import plots, ranking_tables, run_tables, setting_tables
@@ -17,7 +18,6 @@ from rlhf_eval.analysis.report.audits import audits
 from rlhf_eval.analysis.report.costs import cost_data
 from rlhf_eval.analysis.report.data_table import DataTable
 from rlhf_eval.analysis.report.examples import examples
-from rlhf_eval.analysis.report.hostile import script_json, security_policy, visible
 from rlhf_eval.analysis.tables import page_templates
 from rlhf_eval.analysis.tidy import length_rows
 from rlhf_eval.analysis.wording import headline
@@ -78,7 +78,6 @@ def write_report(
         if table is not None:
             table.write(tables_folder)
     environment = page_templates()
-    environment.finalize = _visible
     environment.filters["unescaped"] = html.unescape  # of a Plotly label: Jinja escapes it again
     experiments = sorted({run.path.parent for run in finished})
     page = environment.get_template("report/report.html.j2").render(
@@ -119,9 +118,3 @@ def _scripts(drawn: dict[str, Any]) -> dict[str, Any]:
         "data": Markup(script_json(drawn)),
         "policy": Markup(security_policy(plotly, own)),
     }
-
-
-def _visible(value: Any) -> Any:
-    """What Jinja prints of a value: plain text with its unseen characters made visible; it is escaped after
-    this."""
-    return visible(value) if type(value) is str else value

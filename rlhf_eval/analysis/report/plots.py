@@ -10,9 +10,9 @@ import numpy as np
 from rlhf_eval.analysis.coefficients import pearson, spearman
 from rlhf_eval.analysis.frontier import Frontier
 from rlhf_eval.analysis.head_to_head import HeadToHead
+from rlhf_eval.analysis.hostile import plot_label
 from rlhf_eval.analysis.metrics import METRICS
 from rlhf_eval.analysis.ranking import Ranking, RankRow
-from rlhf_eval.analysis.report.hostile import plot_label
 from rlhf_eval.analysis.tables import span
 from rlhf_eval.analysis.tidy import CONTROLLED, mean_curve
 
