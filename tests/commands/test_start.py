@@ -1,4 +1,4 @@
-"""`init` makes a folder whose every command works, and TAB completes in a real bash and zsh."""
+"""`init` makes a folder whose every command works, and TAB completes in a real bash, zsh and fish."""
 
 import os
 import pty
@@ -158,3 +158,16 @@ def test_bash_completes(folder: Path, line: str, expected: str) -> None:
 def test_zsh_completes(folder: Path, line: str, expected: str) -> None:
     setup = 'autoload -Uz compinit; compinit -u; eval "$(rlhf-eval completion zsh)"'
     typed(["zsh", "-f", "-i"], setup, line, expected, folder)
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="no fish; `apt-get install fish` brings it")
+@pytest.mark.parametrize(("line", "expected"), LINES)
+def test_fish_completes(folder: Path, line: str, expected: str) -> None:
+    (folder / "my-experiments").mkdir()
+    asked = f"rlhf-eval completion fish | source; complete -C '{line.strip()}'"
+    environment = {"PATH": f"{BIN}:{os.environ['PATH']}", "HOME": str(folder)}
+    environment["RLHF_EVAL_CONF"] = str(folder / "conf")
+    command = ["fish", "-c", asked]
+    shown = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True).stdout
+    words = [text.partition("\t")[0].rpartition("=")[2] or text for text in shown.splitlines()]
+    assert expected.strip() in words, shown
