@@ -16,6 +16,8 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+for name in ("NO_PROXY", "no_proxy"):  # servers of the tests are on loopback
+    os.environ.setdefault(name, "127.0.0.1,localhost")
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = Path(os.environ.get("RLHF_EVAL_GOLDEN", ROOT / ".." / "shared" / "golden")).resolve()

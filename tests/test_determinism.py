@@ -22,15 +22,17 @@ module._continue = told
 
 
 def weights(folder: Path, *words: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "rlhf_eval", "run", *words, f"output={folder}"], capture_output=True, text=True
-    )
+    command = [sys.executable, "-m", "rlhf_eval", "run", *words, f"output={folder}"]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     (run,) = (folder / "lab").glob("*--s0--*")
     return sha256_file(run / "stages/train/policy/model.safetensors")
 
 
-def test_it_changes_no_number_on_a_cpu(small_lab: list[str], tmp_path: Path) -> None:
+def test_it_changes_no_number_on_a_cpu(
+    small_lab: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     words = [*small_lab, "reward_model=lab_clean_small"]
     usual = weights(tmp_path / "usual", *words)
     assert weights(tmp_path / "deterministic", *words, "deterministic=true") == usual

@@ -47,7 +47,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
 
     demo = command(
         "demo",
-        "Train and rank nine reward models on the embedded lab; a second call does only what is missing.",
+        "Train and rank eight reward models on the embedded lab; a second call does only what is missing.",
         "rlhf-eval demo",
         "rlhf-eval demo --lab-seed 1 --seeds 3",
     )
@@ -85,7 +85,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
 
     plot = command(
         "plot",
-        "Write the figures of an experiment (PNG, SVG, CSV).",
+        "Write the figures of an experiment (PNG, SVG, PDF, CSV).",
         "rlhf-eval plot runs/lab --output figures",
     )
     takes_ranking(plot)

@@ -15,7 +15,7 @@ def sweep(command: Any) -> None:
         "sweep",
         "Submit every combination of values to SLURM and return; what is finished or queued is left alone.",
         "rlhf-eval sweep experiment=lab reward_model=lab_clean,random seed=0,1,2 cluster=slurm --dry-run",
-        "rlhf-eval sweep reward_model=glob(skywork_v2_*) policy=tulu3_8b_sft accelerate=zero3 "
+        "rlhf-eval sweep 'reward_model=glob(skywork_v2_*)' policy=tulu3_8b_sft accelerate=zero3 "
         "cluster.jobs.train.partition=h100",
         "rlhf-eval sweep --resume runs/lab",
         "rlhf-eval sweep experiment=lab reward_model=lab_clean,random seed=0,1 --local 2",

@@ -106,7 +106,7 @@ def _require_no(drift: Sequence[Any], original: Any) -> None:
         more = f" and {len(drift) - SHOWN} more" if len(drift) > SHOWN else ""
         raise ConfigError(
             f"{len(drift)} differences from {original.run}: {found}{more}.",
-            "Make them equal (`pip install -r requirements.txt` of the run; its commit and code.diff), or "
+            "Make them equal (its commit and code.diff; `pip install -r` its requirements.txt), or "
             "leave out --strict to reproduce it as it is and have the differences named.",
         )
 

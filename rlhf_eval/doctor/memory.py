@@ -88,9 +88,10 @@ def estimate(config: RunConfig, gpus: int) -> Estimate:
 def on_host(config: RunConfig) -> float:
     """GiB of optimiser state on this machine's own memory, where it is offloaded."""
     policy = parameters(config.policy.model, config.policy.revision, config.policy.size) or 0.0
+    trained = policy + (_critic(config, policy) or 0.0)
     accelerate, share = config.accelerate, ADAPTER_SHARE if getattr(config.algorithm, "lora", None) else 1.0
     offloaded = accelerate.deepspeed and accelerate.offload_optimizer
-    return MASTER * share * policy / accelerate.machines / GIB if offloaded else 0.0
+    return MASTER * share * trained / accelerate.machines / GIB if offloaded else 0.0
 
 
 def written(config: RunConfig) -> float:
@@ -99,12 +100,12 @@ def written(config: RunConfig) -> float:
     own = policy * BYTES[config.policy.dtype]
     if not isinstance(config.algorithm, TrainedConfig) or config.reward_model.kind == "untrained":
         return 0.0
-    weight = BYTES[config.policy.train_dtype]
-    checkpoint = policy * weight * (1 + MOMENTS)
+    weight, trained = BYTES[config.policy.train_dtype], policy + (_critic(config, policy) or 0.0)
+    checkpoint = trained * weight * (1 + MOMENTS)
     if config.algorithm.lora:
-        own = checkpoint = ADAPTER_SHARE * policy * weight * (1 + MOMENTS)
+        own = checkpoint = ADAPTER_SHARE * trained * weight * (1 + MOMENTS)
     elif config.accelerate.deepspeed:
-        checkpoint = policy * (weight + MASTER)
+        checkpoint = trained * (weight + MASTER)
     return (checkpoint * (3 if config.algorithm.publish == "peak" else 2) + own) / GIB
 
 

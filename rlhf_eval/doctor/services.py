@@ -84,8 +84,8 @@ def vllm(config: RunConfig) -> Iterator[Finding]:
             yield passed("vLLM", f"{probe(VLLM, python=python)} by {python}")
         except (RlhfEvalError, OSError) as error:
             said = error.what if isinstance(error, RlhfEvalError) else str(error)
-            cure = "Name in generation.python an interpreter that has it (`make setup-vllm` makes one)"
-            yield failure("vLLM", f"{field}: {python}: {said}", f"{cure}, or pip install 'rlhf-eval[vllm]'.")
+            cure = "pip install vllm==0.31.0 there, or name in generation.python an interpreter that has it."
+            yield failure("vLLM", f"{field}: {python}: {said}", cure)
 
 
 def foreign_code(config: RunConfig) -> Iterator[Finding]:

@@ -60,8 +60,8 @@ class WorkerProcess:
         if code == NO_VLLM:
             raise ConfigError(
                 f"The interpreter {self._interpreter} has no vLLM.",
-                "Name one that has it in generation.python (`make setup-vllm` makes .venv-vllm/bin/python), "
-                "or install rlhf-eval[vllm].",
+                "pip install vllm==0.31.0 there, or name one that has it in generation.python (on a machine "
+                "without GPUs `make setup-vllm` makes .venv-vllm/bin/python).",
             )
         lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines() or ["nothing"]
         telling = [number for number, line in enumerate(lines) if TELLING.match(line)] or [len(lines) - 1]

@@ -100,7 +100,8 @@ def length_controlled(
     at_equal_length = own.copy()
     at_equal_length[:, 0] = 0.0
     prediction = _logistic(at_equal_length @ theta)
-    values = prediction + _influence(own, y, at_equal_length, features, weight, theta)
+    known = regulariser is not None or bool(delta.min() <= 0 <= delta.max())
+    values = prediction + _influence(own, y, at_equal_length, features, weight, theta, known)
     return LengthControlled(
         win_rate=float(prediction.mean()),
         standard_error=min(0.5, float(values.std(ddof=1) / np.sqrt(len(values)))),
@@ -157,12 +158,17 @@ def _influence(
     features: np.ndarray,
     weight: np.ndarray,
     theta: np.ndarray,
+    known: bool,
 ) -> np.ndarray:
     """How far each prompt moves the mean prediction through the coefficients, times the number of prompts.
 
     First-order change of the weighted log loss's minimum when one prompt's weight changes. Coefficients that
     the penalty holds at zero move with the others: to take them as known would make the estimate look exact.
     Centred, so that the mean of the estimate is kept exactly.
+
+    Args:
+        known: whether equal length lies among the lengths that were seen; the shape of tanh alone says what
+            comes out beyond them.
     """
     fitted = _logistic(features @ theta)
     hessian = (features * (weight * fitted * (1 - fitted))[:, None]).T @ features
@@ -170,8 +176,8 @@ def _influence(
     gradient = (at_equal_length * (predicted * (1 - predicted))[:, None]).mean(axis=0)
     score = own * (target - _logistic(own @ theta))[:, None]
     inverse = np.linalg.pinv(hessian)
-    if not np.allclose(hessian @ inverse @ gradient, gradient):
-        # The rows do not determine the rate at equal length; only the penalty chose one. Shares of either
+    if not known or not np.allclose(hessian @ inverse @ gradient, gradient):
+        # The rows do not determine the rate at equal length: tanh or the penalty chose one. Shares of either
         # sign that give the largest standard error say so to whoever resamples them.
         influence = np.sqrt(len(target)) * np.where(np.arange(len(target)) % 2, -0.5, 0.5)
     else:

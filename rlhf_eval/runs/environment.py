@@ -84,8 +84,11 @@ def needed(packages: dict[str, str]) -> dict[str, str]:
 
 
 def requirements(packages: dict[str, str]) -> str:
-    """Packages as pip reads them, `name==version`, one a line."""
-    return "".join(f"{name}=={version}\n" for name, version in packages.items())
+    """Packages as pip finds them at an index, `name==version`, one a line: without rlhf_eval itself, which is
+    its commit and code.diff, and without the marks of a build such as `+cpu` (the manifest has them)."""
+    return "".join(
+        f"{name}=={version.partition('+')[0]}\n" for name, version in packages.items() if name != ROOT
+    )
 
 
 def code() -> dict[str, Any]:

@@ -21,7 +21,7 @@ def seeded(seed: int, engine: str) -> Iterator[None]:
     if engine != "transformers" and find_spec("vllm") is None:
         raise ConfigError(
             f"algorithm.rollout.engine={engine} needs vLLM in the environment that trains.",
-            "Install rlhf-eval[vllm], or set algorithm.rollout.engine=transformers.",
+            "pip install vllm==0.31.0, or set algorithm.rollout.engine=transformers.",
         )
     if engine != "vllm_colocate":
         yield

@@ -80,8 +80,8 @@ def test_own_choices_join_the_shipped_ones(folder: Path, monkeypatch: pytest.Mon
         in command(folder, "validate", "experiment=lab", "reward_model=my_rle").stderr
     )
     (folder / "conf/db").mkdir()
-    (folder / "conf/db/other.yaml").write_text("a: 1")
-    assert "other" not in command(folder, "ls", "--configs").stdout
+    (folder / "conf/db/sqlite.yaml").write_text("a: 1")
+    assert "sqlite" not in command(folder, "ls", "--configs").stdout
     elsewhere = folder.parent
     assert command(elsewhere, "validate", "experiment=lab", "reward_model=my_rule").returncode == 2
     monkeypatch.setenv("RLHF_EVAL_CONF", str(folder / "conf"))

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,7 +23,8 @@ from rlhf_eval.files import read_json, read_jsonl
 ROOT = Path(__file__).parents[2]
 COPIED = ("rlhf_eval", "conf", "launch")
 BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
-SECONDS = 300
+PORT = "18731"
+SECONDS = 900
 
 Typed = Callable[[str], Path]
 
@@ -37,7 +39,10 @@ class Block:
 
 
 def blocks(page: str) -> list[Block]:
+    """The page's blocks, with a free port in the place of its own: two checkouts may be typing it at once."""
     text = (ROOT / "docs/adding" / f"{page}.md").read_text(encoding="utf-8")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        text = text.replace(PORT, str(free.getsockname()[1]))
     found = [Block(*match.groups()) for match in BLOCK.finditer(text)]
     assert 2 * len(found) == len(re.findall("^```", text, re.MULTILINE)), "a fence that is no block"
     return found

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -64,15 +65,13 @@ def page(path: Path) -> Page:
 
 
 def messages() -> str:
-    """All texts of the program, a line each, with … for what is put in."""
+    """The texts that the program puts together, a line each, with … for what is put in."""
     found = []
     for module in (ROOT / "rlhf_eval").rglob("*.py"):
         for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
             if isinstance(node, ast.JoinedStr):
                 parts = [part.value if isinstance(part, ast.Constant) else "…" for part in node.values]
-                found.append("".join(map(str, parts)))
-            elif isinstance(node, ast.Constant):
-                found.append(str(node.value))
+                found.append("".join(map(str, parts)).replace("\n", " "))
     return "\n".join(found)
 
 
@@ -85,8 +84,25 @@ def test_the_messages_that_the_page_explains_are_the_programs_own() -> None:
     assert len(quoted) > 8
     known = messages()
     for text in quoted:
-        for part in filter(None, (part.strip(" '(),.;") for part in text.split("…"))):
-            assert part in known, f"no message says {part!r}"
+        pattern = ".*".join(map(re.escape, text.split("…")))
+        assert re.search(f"^.*{pattern}", known, re.MULTILINE), f"no message says {text!r}"
+
+
+def commands(page: Path) -> list[str]:
+    """The lines of a page that are typed, a continued one put together."""
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    return re.findall(r"^(?:    |  - `)?(rlhf-eval .*)$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PLAIN_PAGES, ids=lambda page: page.name)
+def test_every_command_line_of_a_page_is_one(page: Path) -> None:
+    parser, known = build_parser()
+    for line in commands(page):
+        words = shlex.split(line, comments=True)[1:]
+        assert words[0] in known or words[0].startswith("-"), line
+        if words[0] in known:
+            _, rest = parser.parse_known_args(words)
+            assert not [word for word in rest if word.startswith("-") and "=" not in word], line
 
 
 def schema_fields() -> list[tuple[str, str, str]]:

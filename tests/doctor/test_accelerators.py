@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from rlhf_eval.config.compose import compose
 from rlhf_eval.doctor import accelerators, capacity
@@ -39,12 +40,15 @@ def test_what_nvidia_smi_says_instead_is_told(program: Put) -> None:
     assert "no driver is running" in told.seen
 
 
-def test_a_torch_that_does_not_see_the_gpus_is_a_failure(program: Put) -> None:
+def test_a_torch_that_does_not_see_the_gpus_is_a_failure(
+    program: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     program("nvidia-smi", rows(2))
     told = found(partial(accelerators.torch, Machine()))["torch"]
     assert told.state == "failure"
     assert "sees 0 GPUs of 2" in told.seen
-    assert "pip install" in told.cure
+    assert ("pip install" if torch.version.cuda is None else "CUDA_VISIBLE_DEVICES") in told.cure
 
 
 @pytest.mark.parametrize(

@@ -94,4 +94,6 @@ def test_a_model_of_unknown_size_is_named() -> None:
 def test_what_comes_onto_the_disk() -> None:
     config = compose(LARGE)
     assert written(config) == pytest.approx(8e9 * (2 * 12 + 2) / GIB)
+    critic = compose([*LARGE, "algorithm=ppo", "algorithm.critic=policy"])
+    assert written(critic) == pytest.approx(8e9 * (2 * 24 + 2) / GIB), "a critic as large as the policy"
     assert downloaded(config) == pytest.approx(2 * 8e9 * 2 / GIB)

@@ -38,6 +38,7 @@ def test_more_threads_than_processors_is_a_warning(monkeypatch: pytest.MonkeyPat
 
 def test_without_a_compiler_deepspeed_on_the_cpu_cannot_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.delenv("CXX", raising=False)
     told = found(partial(system.compiler, True, False))["compiler"]
     assert told.state == "failure"
     assert "c++, ninja" in told.seen

@@ -5,16 +5,19 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rlhf_eval.config.compose import compose
-from rlhf_eval.files import read_jsonl, sha256_file, write_json, write_jsonl
+from rlhf_eval.files import read_jsonl, sha256_file, write_json, write_jsonl, write_text
 from rlhf_eval.lab.build import ensure
 from rlhf_eval.progress import SilentProgress
 
+CPU = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+"""Where the same configuration gives the same bits."""
 STAGES = ["benchmark", "train", "generate", "judge", "score"]
 
 
@@ -22,7 +25,7 @@ def command(folder: Path, *words: str, **environment: str) -> subprocess.Complet
     return subprocess.run(
         [sys.executable, "-m", "rlhf_eval", *words],
         cwd=folder,
-        env=os.environ | environment,
+        env=CPU | environment,
         capture_output=True,
         text=True,
     )
@@ -129,9 +132,10 @@ def test_another_template_is_named(copy: Path, run: str) -> None:
 
 
 def test_another_package_version_is_named(home: Path, run: str, tmp_path: Path) -> None:
-    """A real one from the package index, which Python imports in the place of the installed one."""
-    words = ["install", "--quiet", "--no-deps", "--target", str(tmp_path), "idna==3.10"]
-    subprocess.run([sys.executable, "-m", "pip", *words], check=True, capture_output=True)
+    """What pip writes of a package, which Python finds before the installed one."""
+    write_text(
+        tmp_path / "idna-3.10.dist-info/METADATA", "Metadata-Version: 2.1\nName: idna\nVersion: 3.10\n"
+    )
     answer = reproduced(
         home,
         run,
@@ -203,12 +207,15 @@ def test_interrupted_it_continues_with_the_same_command(home: Path, run: str) ->
     process = subprocess.Popen(
         [sys.executable, "-m", "rlhf_eval", *words],
         cwd=home,
+        env=CPU,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    checkpoint = home / "runs/killed/run/stages/train/checkpoints"
-    while not any(checkpoint.glob("*/complete.json")):
+    train = home / "runs/killed/run/stages/train"
+    while not any(train.glob("checkpoints/*/complete.json")):
         assert process.poll() is None
+        time.sleep(0.01)
     process.kill()
     process.wait()
+    assert not (train / "done.json").exists()
     assert reproduced(home, *words[1:-1])["identical"]
