@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from rlhf_eval.errors import DataError
@@ -111,6 +111,18 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object; empty where there is no file.
+
+    Raises:
+        DataError: the file holds something else.
+    """
+    found = read_json(path) if path.exists() else {}
+    if not isinstance(found, dict):
+        raise DataError(f"{path} is no JSON object.", "Restore the file, or take another copy.")
+    return found
+
+
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """The rows of a JSON Lines file; a last line without its end (a killed writer) is left out.
 
@@ -191,3 +203,9 @@ def _mend_tail(stream: Any) -> None:
         stream.write(b"\n")
     else:
         stream.truncate(end - len(tail))
+
+
+def is_inside(name: str) -> bool:
+    """Whether a name from elsewhere, joined to a folder, stays in it."""
+    path = PurePosixPath(name)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\\" not in name

@@ -35,5 +35,6 @@ def without_secrets(text: str) -> str:
     send back in its refusal what it was sent."""
     found = secrets()
     for value in sorted(found, key=len, reverse=True):  # one may be the beginning of another
-        text = text.replace(value, f"<{found[value]}>")
+        for form in (value, repr(value)[1:-1]):  # as it is, and as a client quotes what it cannot send
+            text = text.replace(form, f"<{found[value]}>")
     return CREDENTIALS.sub("://", text)

@@ -1,16 +1,31 @@
 """What two runs do not have in common: configuration, code, packages, machine, data, templates, judges."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from rlhf_eval.analysis.manifest import environment_of
-from rlhf_eval.config.plain import fingerprint, flat
+from rlhf_eval.config.plain import fingerprint, flat, plain
 from rlhf_eval.config.schema import RunConfig
 
 STAGES = ("benchmark", "train", "generate", "judge", "score")
 MACHINE = ("system", "cpu", "cpus")
-MADE_FROM = {"sha256": "data", "revisions": "revision", "templates": "template"}
+CHANGES = ("dirty", "diff_sha256")
+"""Of a checkout; `source_sha256` has those that change this package's code."""
+ORDER = {
+    "threads",
+    "deterministic",
+    "device",
+    "machines",
+    "offload_optimizer",
+    "tensor_parallel",
+    "enforce_eager",
+    "device_map",
+    "batch_tokens",
+    "completions_per_device_batch",
+}
+"""Names of fields that change nothing but the last digits."""
+MADE_FROM = {"sha256": "data", "revisions": "revision", "templates": "template", "engine": "package"}
 """Parts of a manifest, and what a difference in one is called. Seeds stand in the configuration."""
 
 
@@ -19,8 +34,8 @@ class Drift:
     """One difference between two runs.
 
     Attributes:
-        kind: "configuration", "seed", "data", "revision", "template", "judge", "code", "package", "machine",
-            "variable".
+        kind: "configuration", "seed", "data", "revision", "template", "judge", "environment" (not recorded),
+            "code", "package", "machine", "variable".
         name: of the field, file, package …
         first, second: the two values; None where there is none.
         stages: those that were executed with these; empty for what concerns the whole run.
@@ -36,12 +51,13 @@ class Drift:
 def configuration_drift(
     first: RunConfig, second: RunConfig, ours: Mapping[str, Any], theirs: Mapping[str, Any]
 ) -> list[Drift]:
-    """The fields that change results and differ. Another name for a file of the same content is none.
+    """The fields that differ and change results, or in which order numbers are added. Another name for a file
+    of the same content is none.
 
     Args:
         ours, theirs: the two manifests.
     """
-    here, there = flat(fingerprint(first)), flat(fingerprint(second))
+    here, there = (flat(fingerprint(config)) | _order(config) for config in (first, second))
     return [
         replace(found, kind="seed" if found.name == "seed" else "configuration")
         for found in _differences("configuration", here, there)
@@ -49,11 +65,19 @@ def configuration_drift(
     ]
 
 
-def manifest_drift(first: dict[str, Any], second: dict[str, Any]) -> list[Drift]:
+def manifest_drift(
+    first: dict[str, Any], second: dict[str, Any], stages: Collection[str] = STAGES
+) -> list[Drift]:
     """What two manifests say differently, each stage's environment compared with that of the same stage.
 
     A run that has no stages yet is compared by the environment that it is about to be executed in.
+
+    Args:
+        first, second: nothing is compared where one is empty.
+        stages: those whose environments matter.
     """
+    if not first or not second:
+        return []
     found: list[Drift] = []
     hashes = {part: (first.get(part, {}), second.get(part, {})) for part in MADE_FROM}
     for part, (ours, theirs) in hashes.items():
@@ -66,25 +90,31 @@ def manifest_drift(first: dict[str, Any], second: dict[str, Any]) -> list[Drift]
         ]
     found += _judge_drift(first.get("judges", {}), second.get("judges", {}))
     by_stage: dict[Drift, list[str]] = {}
-    for stage in first.get("stages", {}) or STAGES:
+    for stage in [name for name in first.get("stages", {}) or STAGES if name in stages]:
         for one in environment_drift(environment_of(first, stage), environment_of(second, stage)):
             by_stage.setdefault(one, []).append(stage)
     return found + [replace(one, stages=tuple(stages)) for one, stages in by_stage.items()]
 
 
 def environment_drift(first: dict[str, Any], second: dict[str, Any]) -> list[Drift]:
-    """What two environments say differently; nothing where one of them was not recorded."""
+    """What two environments say differently; that one was not recorded is a difference too."""
     if not first or not second:
-        return []
+        told = ["recorded" if environment else "not recorded" for environment in (first, second)]
+        return [Drift("environment", "environment", told[0], told[1])]
     code = [{"rlhf_eval": env.get("rlhf_eval"), **env.get("code", {})} for env in (first, second)]
     machine = [{name: env.get(name) for name in MACHINE} | _gpus(env) for env in (first, second)]
     return [
-        *(one for one in _differences("code", *code) if one.name != "dirty"),
+        *(one for one in _differences("code", *code) if one.name not in CHANGES),
         *_differences("package", {"python": first.get("python")}, {"python": second.get("python")}),
         *_differences("package", first.get("packages", {}), second.get("packages", {})),
         *_differences("machine", *machine),
         *_differences("variable", first.get("variables", {}), second.get("variables", {})),
     ]
+
+
+def _order(config: RunConfig) -> dict[str, Any]:
+    fields = flat(plain(config))
+    return {name: value for name, value in fields.items() if name.rpartition(".")[2] in ORDER}
 
 
 def _judge_drift(first: dict[str, Any], second: dict[str, Any]) -> Iterator[Drift]:

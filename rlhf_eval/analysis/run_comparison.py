@@ -14,8 +14,7 @@ from rlhf_eval.analysis.stage_comparison import (
     compare_stages,
 )
 from rlhf_eval.config.compose import load
-from rlhf_eval.errors import DataError
-from rlhf_eval.files import read_json, read_jsonl
+from rlhf_eval.files import read_json, read_jsonl, read_object
 
 SCORES = (
     ("alpaca_eval", "win_rate"),
@@ -64,7 +63,10 @@ class RunComparison:
         names = ", ".join(stage.stage for stage in compared)
         if self.first_change is None:
             return f"Identical, byte for byte: {names}."
-        same = "The same within tolerance"
+        unknown = ", ".join(
+            stage.stage for stage in self.stages if stage.outcome == NOT_COMPARED and stage.files
+        )
+        same = "The same within tolerance" + (f", as far as compared (not {unknown})" if unknown else "")
         if self.first_difference:
             same = f"Different from stage {self.first_difference} on"
         return f"{same}; not the same bytes from stage {self.first_change} on. {self._cause()}"
@@ -99,7 +101,7 @@ def compare_runs(first: Path, second: Path) -> RunComparison:
     Raises:
         ConfigError, DataError: one is no run directory, or a file of it is damaged.
     """
-    ours, theirs = manifest_of(first), manifest_of(second)
+    ours, theirs = (read_object(run / "manifest.json") for run in (first, second))
     configurations = configuration_drift(
         load(first / "config.yaml"), load(second / "config.yaml"), ours, theirs
     )
@@ -114,19 +116,6 @@ def compare_runs(first: Path, second: Path) -> RunComparison:
     )
 
 
-def manifest_of(run: Path) -> dict[str, Any]:
-    """What a run's manifest says; empty where there is none.
-
-    Raises:
-        DataError: it is no JSON object.
-    """
-    file = run / "manifest.json"
-    found = read_json(file) if file.exists() else {}
-    if not isinstance(found, dict):
-        raise DataError(f"{file} is no JSON object.", "Restore the file; the run's command writes it anew.")
-    return found
-
-
 def _curves(first: Path, second: Path) -> dict[str, tuple[float, float]]:
     rows = [
         {row["step"]: row for row in read_jsonl(file) if row["kind"] == "checkpoint"} if file.exists() else {}
@@ -136,8 +125,8 @@ def _curves(first: Path, second: Path) -> dict[str, tuple[float, float]]:
     if not common:
         return {}
     ours, theirs = (found[common[-1]] for found in rows)
-    numbers = [name for name in ours if name in theirs and isinstance(ours[name], int | float)]
-    return {name: (ours[name], theirs[name]) for name in numbers}
+    pairs = {name: (ours[name], theirs[name]) for name in ours if name in theirs}
+    return {name: pair for name, pair in pairs.items() if all(isinstance(x, int | float) for x in pair)}
 
 
 def _scores(first: Path, second: Path) -> dict[str, tuple[float, float]]:

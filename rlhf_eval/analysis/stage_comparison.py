@@ -73,7 +73,7 @@ def _compare_stage(stage: str, first: Path, second: Path) -> StageComparison:
     if not all(done):
         where = first if not done[0] else second
         return StageComparison(stage, NOT_COMPARED, f"not finished in {where}", rule.tolerance)
-    if any("taken_from" in marker for marker in done):
+    if any("taken_from" in marker for marker in done) and _output_hash(done[0]) == _output_hash(done[1]):
         return StageComparison(stage, TAKEN, "not executed again", rule.tolerance)
     ours, theirs = ({name: output["sha256"] for name, output in m["outputs"].items()} for m in done)
     changed = tuple(name for name in dict.fromkeys([*ours, *theirs]) if ours.get(name) != theirs.get(name))
@@ -86,6 +86,12 @@ def _compare_stage(stage: str, first: Path, second: Path) -> StageComparison:
     return StageComparison(stage, TOLERATED if same else DIFFERENT, found, rule.tolerance, changed)
 
 
+def _output_hash(marker: dict[str, Any]) -> str:
+    """Hash of what a stage put out; of one that was taken over, what it was where it was executed."""
+    hashes = {name: output["sha256"] for name, output in marker["outputs"].items()}
+    return marker.get("output_hash") or sha256_json(hashes)
+
+
 def _same_bytes(outputs: dict[str, str]) -> str:
     weights = {name: digest for name, digest in outputs.items() if name.endswith((".safetensors", ".bin"))}
     if weights:
@@ -95,11 +101,13 @@ def _same_bytes(outputs: dict[str, str]) -> str:
 
 def _benchmark(first: Path, second: Path) -> tuple[bool, str]:
     ours, theirs = (_results(run) for run in (first, second))
-    if ours.keys() != theirs.keys():
-        return False, f"other benchmarks: {', '.join(ours) or 'none'} / {', '.join(theirs) or 'none'}"
-    differences = {name: theirs[name]["accuracy"] - ours[name]["accuracy"] for name in ours}
-    words = ", ".join(f"{name} {difference:+.2f} points" for name, difference in differences.items())
-    return all(abs(d) <= ACCURACY_POINTS for d in differences.values()), words
+    common = [name for name in ours if name in theirs]
+    if not common:
+        raise _Missing(f"other benchmarks: {', '.join(ours) or 'none'} / {', '.join(theirs) or 'none'}")
+    differences = {name: theirs[name]["accuracy"] - ours[name]["accuracy"] for name in common}
+    words = [f"{name} {difference:+.2f} points" for name, difference in differences.items()]
+    words += [f"{name} in one alone" for name in sorted(ours.keys() ^ theirs.keys())]
+    return all(abs(d) <= ACCURACY_POINTS for d in differences.values()), ", ".join(words)
 
 
 def _train(first: Path, second: Path) -> tuple[bool, str]:
@@ -133,14 +141,14 @@ def _generate(first: Path, second: Path) -> tuple[bool, str]:
 
 def _judge(first: Path, second: Path) -> tuple[bool, str]:
     same, asked, words = True, 0, []
-    for evaluation in EVALUATIONS:
-        ours, theirs = (_verdicts(run, evaluation) for run in (first, second))
+    for judged in _judged(first, second):
+        ours, theirs = (_verdicts(run, judged) for run in (first, second))
         common = {key for key in ours.keys() & theirs.keys() if ours[key]["key"] == theirs[key]["key"]}
         agree = sum(_agree(ours[key]["preference"], theirs[key]["preference"]) for key in common)
         same &= agree >= AGREEMENT_SHARE * len(common)
         asked += len(common)
         words.append(
-            f"{evaluation}: {len(common)} of {max(len(ours), len(theirs))} questions the same, "
+            f"{judged}: {len(common)} of {max(len(ours), len(theirs))} questions the same, "
             f"{agree} verdicts on them agree"
         )
     if not asked:
@@ -157,16 +165,18 @@ def _agree(one: float | None, other: float | None) -> bool:
 def _score(first: Path, second: Path) -> tuple[bool, str]:
     same, words = True, []
     for evaluation in EVALUATIONS:
-        for column in ("value", "length_controlled"):
+        for column in ("value", "length_controlled", "gold"):
             ours, theirs = (_values(run, evaluation, column) for run in (first, second))
             common = sorted(ours.keys() & theirs.keys())
+            name = f"{evaluation} {column.replace('_', ' ')}"
+            if len(common) < AGREEMENT_SHARE * max(len(ours), len(theirs)):
+                same = False
+                words.append(f"{name} of {len(ours)} / {len(theirs)} prompts, {len(common)} in both")
             if len(common) < 2:
                 continue
             differences = [100 * (theirs[key] - ours[key]) for key in common]
             error = stdev(differences) / sqrt(len(common))
             same &= abs(fmean(differences)) <= STANDARD_ERRORS * error + _SLACK
-            same &= len(common) >= AGREEMENT_SHARE * max(len(ours), len(theirs))
-            name = f"{evaluation} {column.replace('_', ' ')}"
             words.append(f"{name} {fmean(differences):+.2f} points (standard error {error:.2f})")
     if not words:
         raise _Missing("no prompts that both were scored on")
@@ -236,8 +246,20 @@ def _texts(run: Path, evaluation: str) -> dict[str, str]:
     return {row["prompt_id"]: row["text"] for row in _lines(run / "stages/generate" / f"{evaluation}.jsonl")}
 
 
-def _verdicts(run: Path, evaluation: str) -> dict[tuple[str, int], dict[str, Any]]:
-    rows = _lines(run / "stages/judge" / f"{evaluation}.jsonl")
+def _judged(first: Path, second: Path) -> list[str]:
+    """Each judge's verdicts by their place in the stage: `alpaca_eval`, `<second judge>/alpaca_eval`."""
+    folders = [run / "stages/judge" for run in (first, second)]
+    found = {
+        file.relative_to(folder).with_suffix("").as_posix()
+        for folder in folders
+        for evaluation in EVALUATIONS
+        for file in folder.rglob(f"{evaluation}.jsonl")
+    }
+    return sorted(found, key=lambda name: (name.count("/"), name))
+
+
+def _verdicts(run: Path, judged: str) -> dict[tuple[str, int], dict[str, Any]]:
+    rows = _lines(run / "stages/judge" / f"{judged}.jsonl")
     return {(row["prompt_id"], row["game"]): row for row in rows}
 
 

@@ -84,8 +84,11 @@ def _rows(path: Path, runs: Sequence[RunRecord]) -> Iterator[Row]:
 
 
 def _identity(run: RunRecord) -> Row:
-    config, newest = run.config, str(run.manifest.get("environment"))
-    code = _object(run, "manifest.json", run.manifest, "environments", newest, "code")
+    config = run.config
+    made_by = _object(run, "manifest.json", run.manifest, "stages", "train") or run.manifest
+    code = _object(
+        run, "manifest.json", run.manifest, "environments", str(made_by.get("environment")), "code"
+    )
     return {
         "experiment": run.path.parent.name,
         "run": run.path.name,

@@ -5,8 +5,6 @@ from typing import Any
 
 from rlhf_eval.arguments.kit import offers_json
 
-STAGES = ("benchmark", "train", "generate", "judge", "score")
-
 
 def reproduce(command: Any) -> None:
     reproduce = command(
@@ -34,7 +32,7 @@ def reproduce(command: Any) -> None:
     reproduce.add_argument(
         "--trust",
         action="store_true",
-        help="execute the commands and the Python that an archive's configuration names",
+        help="execute the programs and ask the servers that an archive's configuration names",
     )
     reproduce.add_argument(
         "--stage",

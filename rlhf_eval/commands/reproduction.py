@@ -16,7 +16,7 @@ SHOWN = 30
 
 
 def reproduce(options: Namespace) -> int:
-    from rlhf_eval.analysis.drift import configuration_drift, manifest_drift
+    from rlhf_eval.analysis.drift import STAGES, configuration_drift, manifest_drift
     from rlhf_eval.analysis.run_comparison import compare_runs
     from rlhf_eval.interruption import listen
     from rlhf_eval.progress import SilentProgress, progress_for_terminal
@@ -25,7 +25,8 @@ def reproduce(options: Namespace) -> int:
     original = again.open_original(options.source)
     if options.stage and not (original.run / "stages/generate/done.json").exists():
         raise DataError(f"{original.run} has no stored answers.", "Leave out --stage to make them again.")
-    reproduction = again.prepare(original, options.overrides, options.run_dir)
+    judging_alone = options.stage == "judge"
+    reproduction = again.prepare(original, options.overrides, options.run_dir, judging_alone)
     if reproduction.foreign and not options.trust:
         _refuse_foreign(original, reproduction.foreign)
     os.environ.setdefault("OMP_NUM_THREADS", str(reproduction.config.threads))
@@ -36,13 +37,13 @@ def reproduce(options: Namespace) -> int:
         now = again.about_to_run(original, reproduction, progress)
         drift = [
             *configuration_drift(original.config, reproduction.config, original.manifest, now),
-            *manifest_drift(original.manifest, now),
+            *manifest_drift(original.manifest, now, again.JUDGING if judging_alone else STAGES),
         ]
         if options.strict:
             _require_no(drift, original)
         if not options.json:
             _announce(original, reproduction, drift)
-        if options.stage:
+        if judging_alone:
             again.reproduce_judging(original, reproduction, progress)
         else:
             again.reproduce(reproduction, progress)
@@ -89,7 +90,7 @@ def _refuse_foreign(original: Any, foreign: Mapping[str, str]) -> None:
     """Raises ConfigError: what somebody sent is executed by nobody who has not read it."""
     found = "\n".join(f"  {field}: {text}" for field, text in foreign.items())
     raise ConfigError(
-        f"{original.run} came in an archive, and its configuration has this machine execute:\n{found}",
+        f"{original.run} came in an archive, and its configuration has this machine execute or ask:\n{found}",
         "Read that, and the files that it names; then give the same command with --trust.",
     )
 
@@ -116,7 +117,7 @@ def _announce(original: Any, reproduction: Any, drift: Sequence[Any]) -> None:
     for note in reproduction.notes:
         print(note)
     for field, text in reproduction.foreign.items():
-        print(f"executed, from the archive: {field}: {text}")
+        print(f"trusted, from the archive: {field}: {text}")
     _show_drift(drift, bool(original.manifest), ("original", "here"))
 
 

@@ -148,6 +148,8 @@ class PPOConfig(TrainedConfig):
     critic_model: str | None = None
     """Classifier with the policy's tokenizer (hub name, folder or `lab:` folder), such as a reward model's
     trunk; of `critic: classifier`."""
+    critic_revision: str | None = None
+    """Commit, tag or branch of a `critic_model` on the hub; null is its main branch."""
     critic_learning_rate: Annotated[float, Gt(0)] | None = None
     """Peak learning rate of the critic's own weights; null is `learning_rate`."""
     gamma: Annotated[float, Gt(0), Le(1)] = 1.0

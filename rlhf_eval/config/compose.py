@@ -142,7 +142,12 @@ def changed(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
         *path, name = override.key_or_group.split(".")
         place = value
         for part in path:
-            place = place[part]
+            place = place.get(part) if isinstance(place, dict) else None
+        if not isinstance(place, dict):
+            raise ConfigError(
+                f"{override.key_or_group}: there is no {'.'.join(path)} in this configuration.",
+                "Give a field that it has; `config.yaml` of the run has them all.",
+            )
         place[name] = override.value()
     return from_plain(value, "the configuration")
 

@@ -1,9 +1,9 @@
 """A folder to begin an experiment of one's own in: `rlhf-eval init`."""
 
-import re
 from pathlib import Path
 
-from rlhf_eval.config.folders import choice_file
+from rlhf_eval.config.checks import NAME
+from rlhf_eval.config.folders import choice_file, conf_folder, groups
 from rlhf_eval.errors import ConfigError
 from rlhf_eval.files import write_text
 
@@ -25,17 +25,18 @@ def make(folder: Path) -> list[Path]:
         ConfigError: one of the files is there already, or the folder's name cannot be an experiment's.
     """
     name = folder.resolve().name
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
+    if not (NAME.fullmatch(name) and name[0].isalpha()) or name in groups(conf_folder())["experiment"]:
         raise ConfigError(
-            f"'{name}' cannot be the name of an experiment.",
-            "Choose a folder of letters, digits, '-', '_' and '.'.",
+            f"'{name}' cannot be the name of an experiment of your own.",
+            "Choose a folder of letters, digits, '-', '_' and '.', without '--', that begins with a letter "
+            "and is not called as an experiment that comes with rlhf_eval.",
         )
     starter = Path(__file__).parents[1] / "starter"
     texts = {place: (starter / file).read_text(encoding="utf-8") for place, file in FILES.items()}
     cluster = choice_file("cluster", "slurm").read_text(encoding="utf-8")
     texts[CLUSTER] = cluster.replace("\nname: slurm\n", "\nname: my_cluster\n")
     made = {folder / place.replace("NAME", name): text.replace("NAME", name) for place, text in texts.items()}
-    if there := [str(file) for file in made if file.exists()]:
+    if there := [str(file) for file in (*made, folder) if file.is_file()]:
         raise ConfigError(f"{there[0]} is there already.", "Name a new folder, or move that file away.")
     for file, text in made.items():
         write_text(file, text)

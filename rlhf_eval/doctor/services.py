@@ -13,6 +13,7 @@ from rlhf_eval.config.schema import JudgeConfig, RunConfig
 from rlhf_eval.doctor.checks import Finding, failure, passed, probe, skipped, warning
 from rlhf_eval.errors import RlhfEvalError
 from rlhf_eval.judging.client import OPENAI
+from rlhf_eval.keys import key_in
 from rlhf_eval.runs.revisions import hub_names
 
 SECONDS = 4.0
@@ -181,7 +182,7 @@ def _judge(field: str, judge: JudgeConfig) -> Finding:
         if shutil.which(program) is None:
             return failure(field, f"the command {program} is not found", f"Correct {field}.serve.")
         return passed(field, f"the run starts {judge.serve[0]} itself")
-    key = os.environ.get(judge.api_key_variable or "", "").strip()
+    key = key_in(judge.api_key_variable) if judge.api_key_variable else ""
     if judge.base_url is None and not key:
         return skipped(field, "the OpenAI API is not asked without a key")
     address = judge.base_url or OPENAI

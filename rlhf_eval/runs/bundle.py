@@ -3,7 +3,8 @@
     <run name>/bundle.json      first: size and SHA-256 of every file; which of the run's data are in it
                config.yaml  manifest.json  requirements.txt  code.diff  metrics.jsonl  status.json
                stages/…         outputs and markers, without weights and checkpoints
-               data/…           local files that the configuration names, private ones excepted
+               data/…           local files that the configuration names, private ones excepted; unpacked
+                                beside the run, once for all of its experiment
                base_answers.jsonl   those of the policy base, where the run was compared with them
 
 The same run gives the same bytes. Nothing in an archive is trusted: only plain files that `bundle.json` lists
@@ -25,7 +26,7 @@ from rlhf_eval.benchmarks.private import leaks
 from rlhf_eval.config.compose import load
 from rlhf_eval.config.schema import RunConfig
 from rlhf_eval.errors import DataError
-from rlhf_eval.files import read_json, replacing, sha256_file
+from rlhf_eval.files import is_inside, read_json, replacing, sha256_file
 from rlhf_eval.generation.base_answers import answers_file, uses_base
 from rlhf_eval.lab.build import world_path
 from rlhf_eval.runs.directory import RunDirectory
@@ -35,12 +36,16 @@ from rlhf_eval.sources import LAB, local_places
 
 FORMAT = 1
 INDEX = "bundle.json"
+DATA = "data"
 LARGEST_INDEX = 2**24
 """Bytes; a run has a few dozen files."""
 BASE_ANSWERS = "base_answers.jsonl"
 BY_HAND = ("config.yaml", "manifest.json", "requirements.txt", "code.diff")
 OF_RUN = (*BY_HAND, "metrics.jsonl", "status.json")
+EARLIER = ("code.*.diff", "requirements.*.txt")
 OF_STAGE = ("done.json", "inputs.json", "spent.jsonl")
+ROWS = (".jsonl", ".json", ".csv", ".parquet", ".gz")
+"""Ends of names of data, of which nobody has written every word."""
 WEIGHTS = "policy"
 """Folder of the trained policy in stages/train, which stays where it is."""
 _BLOCK = 2**20
@@ -54,14 +59,18 @@ def export(run: Path, archive: Path) -> dict[str, Any]:
 
     Raises:
         ConfigError: it is no run directory.
-        DataError: a file holds a secret or a private prompt.
+        DataError: a file holds a secret or a private prompt, or the run is being executed.
     """
     config = load(run / "config.yaml")
+    if RunDirectory(run).is_working():
+        raise DataError(f"{run} is being worked on.", "Export it when it is done, or cancel it.")
     data, left_out = _data(config)
     files = dict(_files_of(run, config))
-    names = {text: f"data/{sha256_file(place)[:12]}-{place.name}" for text, place in data.items()}
+    names = {text: f"{DATA}/{sha256_file(place)[:32]}-{place.name}" for text, place in data.items()}
     files |= {names[text]: place for text, place in data.items()}
-    refuse_secrets(files.values(), [run / name for name in BY_HAND])
+    written = [run / name for name in BY_HAND] + [*run.glob(EARLIER[0])]
+    written += [place for place in data.values() if not place.name.endswith(ROWS)]
+    refuse_secrets(files.values(), written)
     _refuse_private(config, list(files.values()))
     index = {
         "format": FORMAT,
@@ -111,13 +120,14 @@ def import_(archive: Path, output: Path) -> Path:
             unpacking.mkdir(parents=True)
             try:
                 _unpack(archive, tar, index, unpacking)
+                _share(unpacking / DATA, run.parent / DATA)
                 unpacking.rename(run)
             finally:
                 shutil.rmtree(unpacking, ignore_errors=True)
             return run
     except FileNotFoundError as error:
         raise DataError(f"There is no file {archive}.", "Check the path.") from error
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, UnicodeDecodeError) as error:
+    except (tarfile.TarError, EOFError, zlib.error, OSError, UnicodeDecodeError) as error:
         raise _damaged(archive, str(error)) from error
 
 
@@ -130,18 +140,19 @@ def data_of(run: Path) -> dict[str, str]:
     """The data that came with an imported run: name in its configuration → file here; empty for a run of this
     machine's own."""
     names: dict[str, str] = read_json(run / INDEX)["data"] if is_imported(run) else {}
-    return {text: _with_function(text, run / name) for text, name in names.items()}
+    return {text: _with_function(text, run.parent / name) for text, name in names.items()}
 
 
 def _files_of(run: Path, config: RunConfig) -> Iterator[tuple[str, Path]]:
     """The run's own files by their names in the archive."""
-    for name in OF_RUN:
+    earlier = sorted(file.name for pattern in EARLIER for file in run.glob(pattern))
+    for name in (*OF_RUN, *earlier):
         if (run / name).is_file():
             yield name, run / name
     directory = RunDirectory(run)
     for stage in NEEDS:
         folder = directory.stage(stage).path
-        outputs = read_json(folder / "done.json")["outputs"] if (folder / "done.json").exists() else {}
+        outputs = directory.stage(stage).outputs if (folder / "done.json").exists() else {}
         kept = [name for name in outputs if PurePosixPath(name).parts[0] != WEIGHTS]
         for name in [*kept, *OF_STAGE]:
             if (folder / name).is_file():
@@ -171,7 +182,8 @@ def _refuse_private(config: RunConfig, files: list[Path]) -> None:
     """The texts of private benchmarks stand in no other file that is packed."""
     for benchmark in config.benchmarks.values():
         for source in benchmark.data.values() if benchmark.private else ():
-            if Path(source).is_file() and (found := next(leaks(Path(source), files), None)):
+            private = Path(source).expanduser()
+            if private.is_file() and (found := next(leaks(private, files), None)):
                 raise DataError(
                     f"{found} holds a prompt or an answer of the private benchmark '{benchmark.name}'.",
                     "Use other data for the run, or do not share it.",
@@ -190,14 +202,14 @@ def _index(archive: Path, tar: tarfile.TarFile) -> dict[str, Any]:
         names = [*index["files"], *index["data"].values(), index["run"], index["experiment"]]
         sizes = [(entry["size"], entry["sha256"]) for entry in index["files"].values()]
         well_formed = all(isinstance(size, int) and isinstance(digest, str) for size, digest in sizes)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(archive, f"{INDEX} is malformed ({error})") from error
     if index.get("format") != FORMAT:
         raise DataError(
             f"{archive} has format {index.get('format')}, and this version of rlhf_eval reads {FORMAT}.",
             "Install the version that its bundle.json names.",
         )
-    if not well_formed or not all(isinstance(name, str) and _is_inside(name) for name in names):
+    if not well_formed or not all(isinstance(name, str) and is_inside(name) for name in names):
         raise _damaged(archive, "a name in it leads out of its folder")
     if len(PurePosixPath(index["run"]).parts) != 1 or len(PurePosixPath(index["experiment"]).parts) != 1:
         raise _damaged(archive, "a name in it leads out of its folder")
@@ -230,15 +242,18 @@ def _unpack(archive: Path, tar: tarfile.TarFile, index: dict[str, Any], folder: 
     (folder / INDEX).write_text(json.dumps(index, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
+def _share(unpacked: Path, shared: Path) -> None:
+    """Data lie once for all runs of an experiment, so that they are the same file to all of them."""
+    shared.mkdir(exist_ok=True)
+    for file in unpacked.glob("*"):
+        file.replace(shared / file.name)
+    shutil.rmtree(unpacked, ignore_errors=True)
+
+
 def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
     stream = tar.extractfile(member)
     assert stream is not None  # a regular file
     return stream
-
-
-def _is_inside(name: str) -> bool:
-    path = PurePosixPath(name)
-    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\\" not in name
 
 
 def _with_function(text: str, place: Path) -> str:

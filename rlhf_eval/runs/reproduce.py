@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_eval.config.compose import changed, hash8, load, run_path
-from rlhf_eval.config.executes import executes
+from rlhf_eval.config.executes import executes, sends
 from rlhf_eval.config.inputs import require_inputs
 from rlhf_eval.config.plain import fingerprint
 from rlhf_eval.config.schema import RunConfig
 from rlhf_eval.determinism import make_deterministic
-from rlhf_eval.errors import DataError
-from rlhf_eval.files import holding, read_json, write_json
+from rlhf_eval.errors import ConfigError, DataError
+from rlhf_eval.files import read_json, read_object
 from rlhf_eval.generation.base_answers import answers_file, uses_base
 from rlhf_eval.lab.build import ensure, world_path
 from rlhf_eval.progress import Progress
@@ -25,11 +25,12 @@ from rlhf_eval.runs.bundle import BASE_ANSWERS, data_of, import_, is_imported
 from rlhf_eval.runs.directory import RunDirectory
 from rlhf_eval.runs.environment import environment, identity
 from rlhf_eval.runs.provenance import made_from
-from rlhf_eval.runs.revisions import pinned, resolved
+from rlhf_eval.runs.revisions import adopt, pinned, resolved
 from rlhf_eval.runs.stage_inputs import files_of, input_hash
 from rlhf_eval.runs.stages import execute
 from rlhf_eval.sources import localise, replaced
 
+CONFIG = "config.yaml"
 BEFORE_JUDGING = ("benchmark", "train", "generate")
 JUDGING = ("judge", "score")
 
@@ -56,7 +57,7 @@ class Reproduction:
     Attributes:
         path: its run directory.
         notes: what is done otherwise than in the original, in words.
-        foreign: field → what came in an archive and is executed here; empty for a run of one's own.
+        foreign: field → what came in an archive and is executed or asked here; empty for a run of one's own.
     """
 
     config: RunConfig
@@ -72,37 +73,39 @@ def open_original(source: Path) -> Original:
         ConfigError, DataError: it is none of them, or damaged.
     """
     if source.is_dir():
-        file = source / "config.yaml"
-    elif source.suffix in (".yaml", ".yml"):
-        file = source
+        run = source
+    elif source.suffix not in (".yaml", ".yml"):
+        run = import_(source, Path("runs"))
+    elif source.name == CONFIG:
+        run = source.parent
     else:
-        file = import_(source, Path("runs")) / "config.yaml"
-    config, manifest = load(file), file.with_name("manifest.json")
-    return Original(config, file.parent, read_json(manifest) if manifest.exists() else {})
+        raise ConfigError(
+            f"{source} is not called {CONFIG}, as a frozen configuration is.",
+            f"Copy it into a folder of its own as {CONFIG}.",
+        )
+    return Original(load(run / CONFIG), run, read_object(run / "manifest.json"))
 
 
-def prepare(original: Original, overrides: Sequence[str], path: Path | None) -> Reproduction:
+def prepare(
+    original: Original, overrides: Sequence[str], path: Path | None, judging_alone: bool
+) -> Reproduction:
     """What is to be executed, and where.
 
     It stands in an experiment of its own, `<experiment>-reproduced`, so that nothing that the original's
-    experiment shares (answers, verdicts, scores) is taken for a result; with overrides that change results,
-    in `<experiment>-reproduced-<hash8>`.
+    experiment shares (answers, verdicts, scores) is taken for a result: with judging alone in
+    `<experiment>-rejudged`, with overrides that change results in `<experiment>-reproduced-<hash8>`.
 
     Args:
         overrides: `field.path=value`.
         path: the run directory; None makes one below the configuration's `output`.
+        judging_alone: whether what comes before judging is taken from the original.
 
     Raises:
         ConfigError: an override is wrong, or a file is neither here nor in the archive.
+        DataError: the place belongs to the original, or to a reproduction of the other kind.
     """
     config, notes = original.config, list[str]()
     own = changed(config, overrides)
-    if own.experiment == config.experiment:
-        other = f"-{hash8(own)}" if fingerprint(own) != fingerprint(config) else ""
-        own = replace(own, experiment=f"{config.experiment}-reproduced{other}")
-    own = replaced(
-        own, {text: place for text, place in data_of(original.run).items() if not Path(text).is_file()}
-    )
     absent = [
         name
         for name, benchmark in own.benchmarks.items()
@@ -112,11 +115,23 @@ def prepare(original: Original, overrides: Sequence[str], path: Path | None) -> 
         notes.append(f"Without the private benchmarks that are not on this machine: {', '.join(absent)}.")
         kept = {name: benchmark for name, benchmark in own.benchmarks.items() if name not in absent}
         own = replace(own, benchmarks=kept)
+    if own.experiment == config.experiment:
+        other = f"-{hash8(own)}" if fingerprint(own) != fingerprint(config) else ""
+        word = "rejudged" if judging_alone else "reproduced"
+        own = replace(own, experiment=f"{config.experiment}-{word}{other}")
+    own = replaced(own, data_of(original.run))
     require_inputs(own)
     found = path or run_path(own)
-    if found.resolve() == original.run.resolve():
-        raise DataError(f"{found} is the original itself.", "Name another folder with --run-dir.")
-    foreign = executes(own) if is_imported(original.run) else {}
+    if found.resolve().parent == original.run.resolve().parent:
+        raise DataError(
+            f"{found} is in the original's experiment, whose answers, verdicts and scores would be taken.",
+            "Name another folder with --run-dir, such as runs/again/run.",
+        )
+    if executed := _executed(found, judging_alone):
+        notes.append(
+            f"Executed here before, and not again: {', '.join(executed)}. Delete {found} to begin anew."
+        )
+    foreign = executes(own) | sends(own) if is_imported(original.run) else {}
     return Reproduction(own, found, tuple(notes), foreign)
 
 
@@ -125,11 +140,7 @@ def about_to_run(original: Original, reproduction: Reproduction, progress: Progr
     original's. From here on the experiment has the original's revisions."""
     config, shared = reproduction.config, reproduction.path.parent / "shared"
     world = ensure(config.lab, 2, progress) if config.lab else None
-    recorded = {name: commit for name, commit in original.manifest.get("revisions", {}).items() if commit}
-    if recorded:
-        with holding(shared / "revisions.lock"):
-            file = shared / "revisions.json"
-            write_json(file, recorded | (read_json(file) if file.exists() else {}))
+    adopt(original.manifest.get("revisions", {}), shared)
     if config.deterministic:
         make_deterministic()  # its variables are part of the environment
     revisions = resolved(config, shared)
@@ -155,7 +166,8 @@ def reproduce_judging(original: Original, reproduction: Reproduction, progress: 
     """Judge and score the original's answers again; whatever comes before is taken from it.
 
     Raises:
-        DataError: the original has no answers.
+        DataError: the original has no answers, or those of the policy base that they are compared with are
+            not at hand.
         RlhfEvalError, Interrupted: as `execute`.
     """
     config, path = reproduction.config, reproduction.path
@@ -177,12 +189,33 @@ def reproduce_judging(original: Original, reproduction: Reproduction, progress: 
     execute(config, path, progress, JUDGING)
 
 
+def _executed(path: Path, judging_alone: bool) -> list[str]:
+    """The stages that an earlier call has finished in a reproduction's directory.
+
+    Raises:
+        DataError: it was a reproduction of the other kind.
+    """
+    markers = {name: path / "stages" / name / "done.json" for name in (*BEFORE_JUDGING, *JUDGING)}
+    done = {name: read_json(file) for name, file in markers.items() if file.exists()}
+    taken = [name for name, marker in done.items() if "taken_from" in marker]
+    if done and bool(taken) != judging_alone:
+        kind = "judged the original's answers" if taken else "executed every stage"
+        raise DataError(f"A reproduction in {path} has {kind}.", "Name another folder with --run-dir.")
+    return [name for name in done if name not in taken]
+
+
 def _take_base_answers(original: Original, file: Path) -> None:
-    """Those of the policy base, as the original's experiment or archive has them; else they are made anew."""
+    """Those of the policy base, as the original's experiment or archive has them."""
     config = original.config
     world = world_path(config.lab) if config.lab else None
     places = [original.run / BASE_ANSWERS, answers_file(original.run.parent / "shared", config, world)]
-    if (found := next((place for place in places if place.is_file()), None)) and not file.exists():
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        raise DataError(
+            f"The answers of the policy base are not at {places[1]}, nor in an archive of the run.",
+            "Leave out --stage: the whole run makes them again.",
+        )
+    if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(found, file)
 

@@ -12,9 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from rlhf_eval.config.algorithm_schema import PPOConfig
 from rlhf_eval.config.inputs import HUB_NAME
 from rlhf_eval.config.reward_schema import RewardModelConfig
 from rlhf_eval.config.schema import PolicyConfig, RunConfig
+from rlhf_eval.errors import DataError
 from rlhf_eval.files import holding, read_json, write_json
 from rlhf_eval.sources import HUB, LAB, rewritten
 
@@ -37,21 +39,47 @@ def resolved(config: RunConfig, shared: Path) -> dict[str, str]:
         return {}
     with holding(shared / "revisions.lock"):
         known: dict[str, str] = read_json(file) if file.exists() else {}
-        found = {name: commit for name in names if name not in known and (commit := commit_of(name))}
-        if found:
-            known |= found
-            write_json(file, dict(sorted(known.items())))
+        # What names a commit stands for it, whatever a file that may come from elsewhere says.
+        known |= {name: commit for name in names if COMMIT.fullmatch(commit := name.rpartition("@")[2])}
+        known |= {name: commit for name in names if name not in known and (commit := commit_of(name))}
+        write_json(file, dict(sorted(known.items())))
     return {name: known[name] for name in names if name in known}
 
 
+def adopt(revisions: Mapping[str, str], shared: Path) -> None:
+    """Make an experiment load the commits that another had.
+
+    Raises:
+        DataError: the experiment has others already.
+    """
+    theirs = {name: commit for name, commit in revisions.items() if COMMIT.fullmatch(str(commit))}
+    if not theirs:
+        return
+    file = shared / "revisions.json"
+    with holding(shared / "revisions.lock"):
+        ours: dict[str, str] = read_json(file) if file.exists() else {}
+        if other := [name for name in ours if theirs.get(name, ours[name]) != ours[name]]:
+            raise DataError(
+                f"{file} has {other[0]} at {ours[other[0]]}, the original at {theirs[other[0]]}.",
+                "Name another place with --run-dir, such as runs/again/run.",
+            )
+        write_json(file, dict(sorted((ours | theirs).items())))
+
+
 def pinned(config: _Config, revisions: Mapping[str, str]) -> _Config:
-    """The same configuration with every branch of the hub replaced by its commit."""
+    """The same configuration with every branch of the hub replaced by its commit; not for a model that brings
+    Python of its own, whose commit somebody must have read and named."""
 
     def at_commit(value: Any) -> Any:
         if isinstance(value, str) and value.startswith(HUB):
             name, file = _dataset(value)
             repository = name.removeprefix(DATASETS).partition("@")[0]
             return f"{HUB}{repository}@{revisions[name]}/{file}" if name in revisions else value
+        if isinstance(value, RewardModelConfig) and value.remote_code:
+            return value
+        if isinstance(value, PPOConfig) and value.critic_model:
+            name = _model(value.critic_model, value.critic_revision)
+            value = replace(value, critic_revision=revisions.get(name, value.critic_revision))
         if isinstance(value, PolicyConfig | RewardModelConfig):
             name = _model(value.model, value.revision)
             value = replace(value, revision=revisions.get(name, value.revision))
@@ -73,6 +101,8 @@ def hub_names(config: Any) -> list[str]:
             found.append(_dataset(value)[0])
         if isinstance(value, PolicyConfig) and _on_hub(value.model):
             found.append(_model(value.model, value.revision))
+        if isinstance(value, PPOConfig) and _on_hub(value.critic_model or ""):
+            found.append(_model(value.critic_model or "", value.critic_revision))
         if isinstance(value, RewardModelConfig) and value.endpoint is None:
             if _on_hub(value.model):
                 found.append(_model(value.model, value.revision))

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_eval.errors import DataError
-from rlhf_eval.files import read_json, sha256_file, sha256_json, write_json
+from rlhf_eval.files import is_inside, read_json, sha256_file, sha256_json, write_json
 
+WEIGHTS = (".safetensors", ".bin")
 LARGE = 2**18
 """Bytes from which a file with unchanged size and modification time is not read again."""
 
@@ -68,12 +69,18 @@ class StageFolder:
         """How often the stage was begun with its present inputs."""
         return self._marker("inputs.json").get("attempts", 0)
 
-    def finish(self, outputs: Iterable[Path], made_by: dict[str, Any] | None = None) -> None:
+    def finish(
+        self,
+        outputs: Iterable[Path],
+        made_by: dict[str, Any] | None = None,
+        environment: dict[str, Any] | None = None,
+    ) -> None:
         """Mark the stage as done.
 
         Args:
             outputs: its files, or folders of them; all must exist.
             made_by: on what machine and by what command, for the record.
+            environment: code, packages and machine, for the record.
         """
         write_json(
             self.path / "done.json",
@@ -83,12 +90,13 @@ class StageFolder:
                     file.relative_to(self.path).as_posix(): _describe(file) for file in _files(outputs)
                 },
                 "made_by": made_by or {},
+                "environment": environment or {},
             },
         )
 
     def take(self, original: "StageFolder", input_hash: str) -> None:
-        """Take another run's finished work in the place of one's own, as far as its files are there; the
-        stages after it see the output hash that they saw there.
+        """Take another run's finished work in the place of one's own, as far as its files are there, weights
+        left where they are; the stages after it see the output hash that they saw there.
 
         Args:
             input_hash: of what the stage depends on here.
@@ -97,10 +105,11 @@ class StageFolder:
             DataError: the original is not done, or a file of it has changed.
         """
         marker = original._marker("done.json")
-        outputs = marker.get("outputs")
-        if not isinstance(outputs, dict):
-            raise DataError(f"{original.path} is not done.", "Let that run finish first.")
-        there = {name: output for name, output in outputs.items() if (original.path / name).is_file()}
+        there = {
+            name: output
+            for name, output in original.outputs.items()
+            if (original.path / name).is_file() and not name.endswith(WEIGHTS)
+        }
         if damage := original._damaged({"outputs": there}):
             raise DataError(
                 f"{original.path}: {damage}.", "Restore the file, or take another copy of the run."
@@ -116,6 +125,23 @@ class StageFolder:
         }
         write_json(self.path / "inputs.json", {"input_hash": input_hash, "attempts": 0})
         write_json(self.path / "done.json", marker | taken)
+
+    @property
+    def outputs(self) -> dict[str, dict[str, Any]]:
+        """Name → size, modification time and SHA-256 of what a finished stage put out.
+
+        Raises:
+            DataError: the stage is not done, or its marker names a file outside its folder.
+        """
+        outputs = self._marker("done.json").get("outputs")
+        if not isinstance(outputs, dict):
+            raise DataError(f"{self.path} is not done.", "Let that run finish first.")
+        if outside := [name for name in outputs if not is_inside(name)]:
+            raise DataError(
+                f"{self.path}/done.json names {outside[0]!r}, which is outside its folder.",
+                "Do not trust that run; take another copy of it.",
+            )
+        return outputs
 
     @property
     def output_hash(self) -> str:

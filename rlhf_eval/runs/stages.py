@@ -27,6 +27,7 @@ from rlhf_eval.lab.build import ensure, world_path
 from rlhf_eval.progress import Progress
 from rlhf_eval.rewards.stored import scores_folder
 from rlhf_eval.runs.directory import LOCK_PATIENCE_SECONDS, RunDirectory, now
+from rlhf_eval.runs.environment import environment
 from rlhf_eval.runs.protocol import hold
 from rlhf_eval.runs.provenance import made_from, who_and_where, write_manifest
 from rlhf_eval.runs.revisions import pinned, resolved
@@ -135,17 +136,18 @@ def _execute(
     shared = directory.path.parent / "shared"
     revisions = resolved(config, shared)
     run = Run(pinned(localise(config, world), revisions), directory, progress, shared, scores, logs)
+    if config.deterministic:  # before anything computes
+        make_deterministic()
     if uses_base(config):  # before anything that is compared with it
         file = answers_file(shared, config, world)
         make(run.config, file, run.advance)
         run = replace(run, config=with_answers(run.config, file))
-    if config.deterministic:
-        make_deterministic()
 
     def record() -> None:
         write_manifest(directory, made_from(config, run.config, world, revisions))
 
-    record()
+    if not directory.manifest_file.exists():
+        record()
     fields, outputs = fingerprint(config), dict[str, str]()
     for name, work in STAGES:
         if not is_ready(name, outputs):
@@ -162,12 +164,13 @@ def _execute(
         if not stage.is_done(inputs):
             if name not in chosen:
                 continue
+            record()  # not where nothing is executed: it would say that this attempt had made the run
             note = stage.begin(inputs)
             progress.stage(name, note or "running")
             if note:
                 progress.stage(name, "running")
             directory.update_status(stage=name, stage_attempt=stage.attempts, step=0, steps=0)
-            stage.finish(work(run), who_and_where() | {"finished_at": now()})
+            stage.finish(work(run), who_and_where() | {"finished_at": now()}, environment())
             record()  # again: by now the hub's files are here, and the judge has said who it is
             progress.stage(name, "done")
         outputs[name] = stage.output_hash

@@ -37,7 +37,7 @@ def templates(config: RunConfig) -> dict[str, str]:
     found = {name: sha256(text.encode()).hexdigest() for name, text in texts.items()}
     annotator = annotators.load(config.prompts.alpaca_eval.annotator)
     found[f"alpaca_eval judge prompt ({annotator.name})"] = sha256_json(annotator.messages)
-    if config.judge.arena_hard_prompt is None:
+    if any(judge.arena_hard_prompt is None for judge in (config.judge, *config.second_judges.values())):
         found["arena_hard judge prompt"] = sha256_json(arena_hard.own_prompts())
     return found
 

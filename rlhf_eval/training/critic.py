@@ -82,7 +82,7 @@ def _trunk(algorithm: PPOConfig, policy: PolicyConfig) -> Any:
     name, revision = policy.model, policy.revision
     if algorithm.critic == "classifier":
         assert algorithm.critic_model is not None
-        name, revision = algorithm.critic_model, None
+        name, revision = algorithm.critic_model, algorithm.critic_revision
     with loading(policy):
         return AutoModel.from_pretrained(
             name, revision=revision, dtype=getattr(torch, policy.train_dtype), **SAFELY

@@ -88,9 +88,15 @@ def test_a_difference_of_one_stage_s_machine_names_that_stage() -> None:
     assert (one.name, one.stages) == ("cpu", ("train",))
 
 
+def test_fields_that_change_the_order_of_sums_are_named() -> None:
+    config = compose(["experiment=lab", "reward_model=random"])
+    [drift] = configuration_drift(config, changed(config, ["threads=4"]), {}, {})
+    assert (drift.kind, drift.name, drift.first, drift.second) == ("configuration", "threads", 1, 4)
+
+
 def test_another_name_for_the_same_content_is_no_difference() -> None:
     config = compose(["experiment=lab", "reward_model=random", "prompts.train=a.jsonl"])
-    other = changed(config, ["prompts.train=b.jsonl", "threads=4"])
+    other = changed(config, ["prompts.train=b.jsonl"])
     hashes = [{"sha256": {"a.jsonl": "1"}}, {"sha256": {"b.jsonl": "1"}}, {"sha256": {"b.jsonl": "2"}}]
     assert configuration_drift(config, other, hashes[0], hashes[1]) == []
     (one,) = configuration_drift(config, other, hashes[0], hashes[2])
@@ -223,3 +229,49 @@ def test_without_a_manifest_it_is_said_that_nothing_was_recorded(runs: tuple[Pat
     comparison = compare_runs(*runs)
     assert not comparison.recorded
     assert "not recorded" in comparison.words
+
+
+def test_second_judges_count_too(runs: tuple[Path, Path]) -> None:
+    for run, preference in zip(runs, (0.0, 1.0), strict=True):
+        rows = [{"prompt_id": f"p{n}", "game": 0, "key": n, "preference": preference} for n in range(40)]
+        write_jsonl(run / "stages/judge/other/alpaca_eval.jsonl", rows)
+    finish(runs[0])
+    assert outcomes(runs)["judge"] == "different"
+    (stage,) = (stage for stage in compare_stages(*runs) if stage.stage == "judge")
+    assert "other/alpaca_eval: 40 of 40 questions the same, 0 verdicts on them agree" in stage.found
+
+
+@pytest.mark.parametrize("missing", ["gold", "prompts"])
+def test_gold_scores_and_the_prompts_that_were_scored_count_too(
+    runs: tuple[Path, Path], missing: str
+) -> None:
+    file = "stages/score/per_prompt.jsonl"
+    for shift, run in enumerate(runs):
+        edit(run / file, lambda n, row, shift=shift: row | {"gold": float(n % 3 + shift)})
+    if missing == "prompts":
+        write_jsonl(runs[1] / file, [])
+    finish(runs[0])
+    assert outcomes(runs)["score"] == "different"
+
+
+def test_an_environment_that_was_not_recorded_is_a_difference(runs: tuple[Path, Path]) -> None:
+    write_json(runs[1] / "manifest.json", manifest(ENVIRONMENT) | {"environments": {}})
+    (one,) = compare_runs(*runs).drift
+    assert (one.kind, one.first, one.second) == ("environment", "recorded", "not recorded")
+
+
+def test_a_curve_that_one_run_lacks_is_not_compared(runs: tuple[Path, Path]) -> None:
+    edit(runs[1] / "metrics.jsonl", lambda n, row: row | ({"gold_reward": None} if "kl" in row else {}))
+    assert compare_runs(*runs).curves.keys() == {"step", "kl", "proxy_reward", "length_tokens"}
+
+
+def test_work_taken_from_a_third_run_is_compared(runs: tuple[Path, Path]) -> None:
+    done = runs[1] / "stages/generate/done.json"
+    marker = json.loads(done.read_text())
+    write_json(done, marker | {"taken_from": "c"})
+    assert compare_stages(*runs)[2].outcome == "taken over"
+    file = runs[1] / "stages/generate/alpaca_eval.jsonl"
+    edit(file, lambda n, row: row | {"text": row["text"] * 2})
+    outputs = marker["outputs"] | {"alpaca_eval.jsonl": {"sha256": sha256_file(file)}}
+    write_json(done, marker | {"taken_from": "c", "outputs": outputs})
+    assert compare_stages(*runs)[2].outcome == "different"

@@ -97,10 +97,11 @@ def test_a_shipped_name_always_means_what_was_shipped(folder: Path) -> None:
     assert "random.yaml has the name of a shipped choice" in done.stderr
 
 
+@pytest.mark.parametrize("name", ["a b", "lab", "my--study", "2026"])
 def test_a_name_that_no_experiment_can_have_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["init", str(tmp_path / "a b")]) == 2
+    assert main(["init", str(tmp_path / name)]) == 2
     assert "cannot be the name of an experiment" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 

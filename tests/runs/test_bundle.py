@@ -24,6 +24,8 @@ from rlhf_eval.runs.bundle import INDEX, data_of, export, import_
 from rlhf_eval.runs.directory import RunDirectory
 from rlhf_eval.runs.stages import execute
 
+CANARY = "c4n4ry-" + "0123456789abcdef0123456789"
+
 
 @pytest.fixture(scope="module")
 def run(small_lab: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -32,10 +34,11 @@ def run(small_lab: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [
         {
             "id": "1",
-            "prompt": "name a fruit of my garden",
-            "chosen": "a pear of my own garden",
-            "rejected": "a shoe that is my neighbour's",
-            "canary": "c4n4ry-0123456789abcdef0123456789",
+            # In parts, or this file, as a change of the checkout, would be where they are found.
+            "prompt": "name a fruit " + "of my garden",
+            "chosen": "a pear " + "of my own garden",
+            "rejected": "a shoe " + "that is my neighbour's",
+            "canary": CANARY,
         }
     ]
     write_jsonl(folder / "private.jsonl", rows)
@@ -137,8 +140,9 @@ def test_elsewhere_it_is_reproduced_from_the_archive_alone(run: Path, archive: P
     assert {one["name"].partition(".")[0] for one in answer["drift"]} == {"benchmarks"}
     outcomes = {stage["stage"]: stage["outcome"] for stage in answer["stages"]}
     assert outcomes == dict.fromkeys(("train", "generate", "judge", "score"), "identical") | {
-        "benchmark": "different"
+        "benchmark": "within tolerance"
     }
+    assert "lab_private in one alone" in answer["stages"][0]["found"]
 
 
 def test_what_somebody_sent_is_executed_only_when_trusted(small_lab: list[str], tmp_path: Path) -> None:
@@ -174,7 +178,7 @@ def test_what_somebody_sent_is_executed_only_when_trusted(small_lab: list[str], 
     assert not trace.exists()
     trusted = reproduce("--trust")
     assert trusted.returncode == 0, trusted.stderr[-3000:]
-    assert "executed, from the archive: reward_model.function" in trusted.stdout
+    assert "trusted, from the archive: reward_model.function" in trusted.stdout
     assert trace.exists()
 
 
@@ -192,9 +196,31 @@ def test_a_secret_is_never_packed(copy: Path, tmp_path: Path, monkeypatch: pytes
     assert not (tmp_path / "x.tar.gz").exists()
 
 
+def test_what_a_person_wrote_is_searched_for_keys_too(small_lab: list[str], tmp_path: Path) -> None:
+    write_text(tmp_path / "rule.py", "KEY = 'sk-" + "a1" * 20 + "'\n")
+    words = ["reward_model=rule", "reward_model.name=rule", f"reward_model.function={tmp_path}/rule.py:rule"]
+    RunDirectory.open(tmp_path / "lab/run", compose([*small_lab, *words]))
+    with pytest.raises(DataError, match=r"rule.py, line 1 holds something that looks like a key"):
+        export(tmp_path / "lab/run", tmp_path / "x.tar.gz")
+
+
+def test_a_run_that_is_being_executed_is_not_packed(copy: Path, tmp_path: Path) -> None:
+    with RunDirectory(copy).locked(), pytest.raises(DataError, match="is being worked on"):
+        export(copy, tmp_path / "x.tar.gz")
+
+
+@pytest.mark.parametrize("name", ["../../../outside", "/etc/hostname"])
+def test_a_marker_that_names_a_file_elsewhere_is_not_believed(copy: Path, tmp_path: Path, name: str) -> None:
+    done = read_json(copy / "stages/generate/done.json")
+    done["outputs"][name] = {"size": 1, "mtime_ns": 1, "sha256": "0"}
+    write_json(copy / "stages/generate/done.json", done)
+    with pytest.raises(DataError, match="outside its folder"):
+        export(copy, tmp_path / "x.tar.gz")
+
+
 def test_a_private_prompt_in_another_file_is_never_packed(run: Path, copy: Path, tmp_path: Path) -> None:
     answers = copy / "stages/generate/alpaca_eval.jsonl"
-    write_text(answers, answers.read_text() + '{"text": "c4n4ry-0123456789abcdef0123456789"}\n')
+    write_text(answers, answers.read_text() + f'{{"text": "{CANARY}"}}\n')
     with pytest.raises(DataError, match="private benchmark 'lab_private'"):
         export(copy, tmp_path / "x.tar.gz")
 
@@ -224,6 +250,19 @@ def test_a_changed_archive_is_refused(archive: Path, tmp_path: Path, spoil: Any,
         import_(spoilt, tmp_path / "runs")
     assert not [file for file in (tmp_path / "runs").rglob("*") if file.is_file()]
     assert not list(tmp_path.parent.glob("escaped*"))
+
+
+def test_a_folder_is_no_archive(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be imported"):
+        import_(tmp_path, tmp_path / "runs")
+
+
+def test_two_runs_of_an_experiment_share_their_data(run: Path, archive: Path, tmp_path: Path) -> None:
+    """So that a reproduction of both holds them to one protocol."""
+    other = shutil.copytree(run, tmp_path / "lab" / "other_run")
+    export(other, tmp_path / "other.tar.gz")
+    imported = [import_(file, tmp_path / "runs") for file in (archive, tmp_path / "other.tar.gz")]
+    assert data_of(imported[0]) == data_of(imported[1])
 
 
 def test_a_link_is_refused(archive: Path, tmp_path: Path) -> None:
@@ -263,9 +302,9 @@ def test_no_damage_gets_through(archive: Path, tmp_path: Path, data: st.DataObje
     except RlhfEvalError:
         assert not [found for found in place.rglob("*") if found.is_file()]
     else:
-        index = read_json(imported / INDEX)
-        for name, entry in index["files"].items():
-            assert (imported / name).stat().st_size == entry["size"]
+        for name, entry in read_json(imported / INDEX)["files"].items():
+            file = (imported.parent if name.startswith("data/") else imported) / name
+            assert file.stat().st_size == entry["size"]
 
 
 def test_the_command_line(run: Path, tmp_path: Path) -> None:

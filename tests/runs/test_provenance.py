@@ -1,6 +1,7 @@
 """The manifest says where numbers came from, stage by stage, and holds no secret."""
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -10,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from rlhf_eval.config.compose import compose
-from rlhf_eval.files import read_json, read_jsonl, sha256_file, write_json
+from rlhf_eval.files import read_json, read_jsonl, sha256_file, write_json, write_text
 from rlhf_eval.progress import SilentProgress
-from rlhf_eval.runs.environment import environment, installed, needed
+from rlhf_eval.runs.environment import environment, identity, installed, needed, packages_of
 from rlhf_eval.runs.stages import execute
 
 MARK = "zq" + "xv81"  # in two parts, or this file would be where it is found
@@ -99,20 +100,17 @@ def test_a_stage_that_another_machine_made_keeps_its_environment(
     """Training done elsewhere, the judge asked here: both are recorded."""
     copy = shutil.copytree(run, tmp_path / run.name)
     elsewhere = {"rlhf_eval": "0.0.9", "packages": {"torch": "1.0"}}
-    manifest = read_json(copy / "manifest.json")
-    manifest["environments"]["elsewher"] = elsewhere
-    write_json(copy / "manifest.json", manifest)
     for name in ("benchmark", "train", "generate"):
         done = read_json(copy / "stages" / name / "done.json")
-        done["made_by"]["environment"] = "elsewher"
+        done |= {"environment": elsewhere, "made_by": done["made_by"] | {"environment": identity(elsewhere)}}
         write_json(copy / "stages" / name / "done.json", done)
     (copy / "stages/score/done.json").unlink()
     config = compose([*small_lab, "reward_model=lab_clean_small", "~benchmarks.lab_private"])
     execute(config, copy, SilentProgress())
     written = read_json(copy / "manifest.json")
-    assert written["stages"]["train"]["environment"] == "elsewher"
-    assert written["environments"]["elsewher"] == elsewhere
-    assert written["stages"]["score"]["environment"] != "elsewher"
+    assert written["stages"]["train"]["environment"] == identity(elsewhere)
+    assert written["environments"][identity(elsewhere)] == elsewhere
+    assert written["stages"]["score"]["environment"] != identity(elsewhere)
 
 
 def test_only_packages_that_are_needed_can_change_an_environment() -> None:
@@ -120,3 +118,33 @@ def test_only_packages_that_are_needed_can_change_an_environment() -> None:
     assert {"torch", "trl", "numpy", "huggingface-hub", "rlhf-eval"} <= packages.keys()
     assert not {"pytest", "ruff", "pyright"} & packages.keys()
     assert environment()["packages"] == packages
+
+
+def test_a_command_that_executes_nothing_changes_nothing(
+    run: Path, small_lab: list[str], tmp_path: Path
+) -> None:
+    copy = shutil.copytree(run, tmp_path / run.name)
+    config = compose([*small_lab, "reward_model=lab_clean_small", "~benchmarks.lab_private"])
+    before = (copy / "manifest.json").read_bytes()
+    execute(config, copy, SilentProgress())
+    assert (copy / "manifest.json").read_bytes() == before
+    (copy / "manifest.json").unlink()
+    execute(config, copy, SilentProgress())
+    written, earlier = read_json(copy / "manifest.json"), json.loads(before)
+    assert written["stages"] == earlier["stages"]
+    assert written["environments"].items() >= earlier["environments"].items()
+
+
+def test_changes_of_an_earlier_attempt_are_kept(run: Path, small_lab: list[str], tmp_path: Path) -> None:
+    copy = shutil.copytree(run, tmp_path / run.name)
+    write_text(copy / "code.diff", "what the training was made with")
+    (copy / "stages/score/done.json").unlink()
+    config = compose([*small_lab, "reward_model=lab_clean_small", "~benchmarks.lab_private"])
+    execute(config, copy, SilentProgress())
+    (kept,) = copy.glob("code.*.diff")
+    assert kept.read_text() == "what the training was made with"
+
+
+def test_an_interpreter_that_answers_is_asked_for_its_packages() -> None:
+    assert packages_of(sys.executable)["torch"] == installed()["torch"]
+    assert packages_of("/nowhere/python") == {}

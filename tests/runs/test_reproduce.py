@@ -81,6 +81,9 @@ def test_it_is_identical_to_the_last_byte(home: Path, run: str) -> None:
     weights = "stages/train/policy/model.safetensors"
     assert sha256_file(home / answer["run"] / weights) == sha256_file(home / run / weights)
     assert Path(answer["run"]).parts[:2] == ("runs", "lab-reproduced")
+    assert answer["notes"] == []
+    again = reproduced(home, run)
+    assert again["notes"][0].startswith("Executed here before, and not again: benchmark, train, generate")
     shared = home / "runs/lab-reproduced/shared/verdicts"
     assert any(shared.iterdir()), "the judge was asked again, not the original's verdicts taken"
 
@@ -158,6 +161,10 @@ def test_the_number_of_threads_is_named(home: Path, run: str) -> None:
 def test_only_the_judging_from_stored_answers(home: Path, run: str) -> None:
     answer = reproduced(home, run, "--stage", "judge", "--run-dir", "runs/judged/run")
     assert outcomes(answer) == ["taken over"] * 3 + ["identical"] * 2
+    assert not (home / "runs/judged/run/stages/train/policy/model.safetensors").exists()
+    whole = command(home, "reproduce", run, "--run-dir", "runs/judged/run")
+    assert whole.returncode == 1
+    assert "has judged the original's answers" in whole.stderr
     assert not (home / "runs/judged/run/stages/train/checkpoints").exists()
     asked = home / "runs/judged/shared/verdicts"
     assert any(asked.iterdir())
@@ -182,7 +189,10 @@ def test_a_judging_that_comes_out_otherwise_is_named(copy: Path, run: str) -> No
         (["nowhere.tar.gz"], "There is no file nowhere.tar.gz"),
         (["runs/lab"], "config.yaml does not exist"),
         (["RUN", "sed=4"], "sed: there is no such field"),
-        (["RUN", "--run-dir", "RUN"], "is the original itself"),
+        (["RUN", "second_judges.two.model=x"], "there is no second_judges.two in this configuration"),
+        (["RUN", "--run-dir", "runs/lab/beside"], "is in the original's experiment"),
+        (["data/frozen.yaml"], "is not called config.yaml"),
+        (["RUN", "--run-dir", "RUN"], "is in the original's experiment"),
         (["RUN", "prompts.train=data/none.jsonl"], "prompts.train: 'data/none.jsonl'"),
     ],
 )

@@ -13,8 +13,11 @@ from urllib.parse import unquote
 
 import pytest
 
+from rlhf_eval.config.algorithm_schema import PPOConfig
 from rlhf_eval.config.compose import compose
-from rlhf_eval.runs.revisions import hub_names, pinned
+from rlhf_eval.errors import DataError
+from rlhf_eval.files import read_json, write_json
+from rlhf_eval.runs.revisions import adopt, hub_names, pinned, resolved
 
 FIRST, SECOND = "1" * 40, "2" * 40
 
@@ -164,3 +167,32 @@ def test_every_hub_name_is_found_and_pinned() -> None:
     assert fixed.prompts.train == f"hf://datasets/a/b@{commits['datasets/a/b@v1']}/c/d.jsonl"
     assert {name.rpartition("@")[2] for name in hub_names(fixed)} == set(commits.values())
     assert pinned(fixed, {}) == fixed
+
+
+def test_a_commit_stands_for_itself_whatever_a_file_says(tmp_path: Path) -> None:
+    config = compose(["experiment=lab", "reward_model=skywork_v2_llama_8b", f"reward_model.revision={FIRST}"])
+    (name,) = (name for name in hub_names(config) if name.endswith(FIRST))
+    write_json(tmp_path / "revisions.json", {name: SECOND})
+    assert resolved(config, tmp_path)[name] == FIRST
+
+
+def test_python_of_a_repository_is_pinned_by_nobody_but_its_reader() -> None:
+    config = compose(["experiment=lab", "reward_model=internlm2_7b", "reward_model.revision=main"])
+    names = dict.fromkeys(hub_names(config), FIRST)
+    assert pinned(config, names).reward_model.revision == "main"
+
+
+def test_a_critic_from_the_hub_is_pinned() -> None:
+    words = ["reward_model=random", "algorithm=ppo", "algorithm.critic=classifier"]
+    config = compose(["experiment=lab", *words, "algorithm.critic_model=me/critic"])
+    assert "models/me/critic@main" in hub_names(config)
+    algorithm = pinned(config, {"models/me/critic@main": FIRST}).algorithm
+    assert isinstance(algorithm, PPOConfig)
+    assert algorithm.critic_revision == FIRST
+
+
+def test_the_commits_of_an_original_are_taken_over_once(tmp_path: Path) -> None:
+    adopt({"models/a/b@main": FIRST, "models/c/d@main": "no commit"}, tmp_path)
+    assert read_json(tmp_path / "revisions.json") == {"models/a/b@main": FIRST}
+    with pytest.raises(DataError, match=f"at {FIRST}, the original at {SECOND}"):
+        adopt({"models/a/b@main": SECOND}, tmp_path)

@@ -259,6 +259,12 @@ def test_what_is_taken_out_of_a_text(monkeypatch: pytest.MonkeyPatch) -> None:
     assert without_secrets(plain) == plain
 
 
+def test_a_key_of_two_lines_is_taken_out_as_a_client_quotes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "first-line-of-it\nsecond-line-of-it")
+    quoted = f"Illegal header value {'Bearer first-line-of-it' + chr(10) + 'second-line-of-it'!r}"
+    assert without_secrets(quoted) == "Illegal header value 'Bearer <SOME_API_KEY>'"
+
+
 def test_a_frozen_configuration_names_the_variable(desk: Desk) -> None:
     (file,) = desk.folder.glob("runs/lab/*/config.yaml")
     assert f"api_key_variable: {JUDGE}" in file.read_text()
