@@ -8,6 +8,7 @@ from typing import Any
 
 from rlhf_eval import __version__
 from rlhf_eval.commands.benchmarks import (
+    as_loaded,
     benchmark_names,
     from_local_copy,
     stored_model,
@@ -41,7 +42,7 @@ def audit(options: Namespace) -> int:
     )
     with progress_for_terminal(silent=options.json) as progress:
         world = world_for(config.lab, [*(c.reward_model for c in configs.values()), *chosen], progress)
-        loaded = [load_benchmark(localise(item, world)) for item in chosen]
+        loaded = [load_benchmark(as_loaded(config, item, world)) for item in chosen]
         benchmarks = [replace(item, notes=(*item.notes, *notes)) for item in loaded]
         changes = work.planned_changes(benchmarks, own)
         sources = [*localise(config.reward_model.card, world).training_sources, *options.training_data]

@@ -4,7 +4,7 @@ import sys
 from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rlhf_eval.commands.rewards import world_for
 from rlhf_eval.commands.show import print_json, print_table
@@ -12,6 +12,7 @@ from rlhf_eval.config.schema import RunConfig
 from rlhf_eval.errors import ConfigError, did_you_mean
 
 WORD = "benchmark="
+Part = TypeVar("Part")
 
 
 def benchmark(options: Namespace) -> int:
@@ -106,11 +107,10 @@ def measured(config: RunConfig, chosen: list[Any], options: Namespace, notes: li
     """Results of a reward model, from the experiment's store where it has been asked before."""
     from rlhf_eval.benchmarks.evaluate import evaluate, load_benchmark
     from rlhf_eval.progress import progress_for_terminal
-    from rlhf_eval.sources import localise
 
     with progress_for_terminal(silent=options.json) as progress:
         world = world_for(config.lab, [config.reward_model, *chosen], progress)
-        loaded = [load_benchmark(localise(item, world)) for item in chosen]
+        loaded = [load_benchmark(as_loaded(config, item, world)) for item in chosen]
         model = stored_model(config, world, progress)
         progress.stage("benchmark", "running")
         found = evaluate(model, [replace(item, notes=(*item.notes, *notes)) for item in loaded])
@@ -123,11 +123,20 @@ def measured(config: RunConfig, chosen: list[Any], options: Namespace, notes: li
 def stored_model(config: RunConfig, world: Path | None, progress: Any) -> Any:
     """The reward model with the experiment's store of its answers."""
     from rlhf_eval.rewards.stored import StoredRewardModel, scores_folder
-    from rlhf_eval.sources import local_hashes, localise
+    from rlhf_eval.sources import local_hashes
 
     files = local_hashes(config.reward_model, world)
     folder = scores_folder(Path(config.output) / config.experiment, config.reward_model, files)
-    return StoredRewardModel(localise(config.reward_model, world), folder, progress)
+    return StoredRewardModel(as_loaded(config, config.reward_model, world), folder, progress)
+
+
+def as_loaded(config: RunConfig, part: Part, world: Path | None) -> Part:
+    """A part of the configuration with the files of the lab, and the commits of the experiment."""
+    from rlhf_eval.runs.revisions import pinned, resolved
+    from rlhf_eval.sources import localise
+
+    shared = Path(config.output) / config.experiment / "shared"
+    return pinned(localise(part, world), resolved(part, shared))
 
 
 def _check_what_is_asked(options: Namespace, names: list[str], has_model: bool) -> None:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from rlhf_eval.config.algorithm_schema import PPOConfig
 from rlhf_eval.config.inputs import HUB_NAME
 from rlhf_eval.config.reward_schema import RewardModelConfig
-from rlhf_eval.config.schema import PolicyConfig, RunConfig
+from rlhf_eval.config.schema import PolicyConfig
 from rlhf_eval.errors import DataError
 from rlhf_eval.files import holding, read_json, write_json
 from rlhf_eval.sources import HUB, LAB, rewritten
@@ -25,10 +25,10 @@ MODELS, DATASETS = "models/", "datasets/"
 _Config = TypeVar("_Config")
 
 
-def resolved(config: RunConfig, shared: Path) -> dict[str, str]:
-    """The commit of every hub name in a configuration, as the experiment has it; what the experiment does not
-    know yet is looked up and written down. A name that nobody can resolve now (no network and nothing in the
-    hub's cache) is left out: loading it will say why.
+def resolved(config: Any, shared: Path) -> dict[str, str]:
+    """The commit of every hub name in a configuration or a part of one, as the experiment has it; what the
+    experiment does not know yet is looked up and written down. A name that nobody can resolve now (no network
+    and nothing in the hub's cache) is left out: loading it will say why.
 
     Args:
         shared: the experiment's folder of what its runs share.
@@ -38,11 +38,13 @@ def resolved(config: RunConfig, shared: Path) -> dict[str, str]:
     if not names:
         return {}
     with holding(shared / "revisions.lock"):
-        known: dict[str, str] = read_json(file) if file.exists() else {}
+        recorded: dict[str, str] = read_json(file) if file.exists() else {}
         # What names a commit stands for it, whatever a file that may come from elsewhere says.
-        known |= {name: commit for name in names if COMMIT.fullmatch(commit := name.rpartition("@")[2])}
+        exact = {name: commit for name in names if COMMIT.fullmatch(commit := name.rpartition("@")[2])}
+        known = recorded | exact
         known |= {name: commit for name in names if name not in known and (commit := commit_of(name))}
-        write_json(file, dict(sorted(known.items())))
+        if known != recorded:
+            write_json(file, dict(sorted(known.items())))
     return {name: known[name] for name in names if name in known}
 
 
