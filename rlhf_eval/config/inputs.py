@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from rlhf_eval.config.reward_schema import RewardModelConfig
@@ -18,6 +19,7 @@ BUILT = "built on demand"
 MADE = "answered by the policy base"
 UNCHECKED = "on the hub, not checked here"
 UNSET = "not set here"
+NOT_INSTALLED = "not installed here"
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,11 @@ class Input:
 
 
 def inputs(config: RunConfig) -> list[Input]:
-    """Every source, model and environment variable that the run will need."""
+    """Every source, model, engine and environment variable that the run will need."""
     found = [Input(field, value, _source_state(value)) for field, value in _sources(config)]
     found += [Input(field, value, _model_state(value)) for field, value in _models(config)]
+    if config.generation.engine == "vllm" and config.generation.python is None:
+        found.append(Input("generation.engine", "vllm", FOUND if find_spec("vllm") else NOT_INSTALLED))
     if variable := config.judge.api_key_variable:
         state = FOUND if os.environ.get(variable) else UNSET
         found.append(Input("judge.api_key_variable", variable, state))

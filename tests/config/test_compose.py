@@ -228,6 +228,16 @@ def test_an_unknown_kind_is_named_with_its_field(where: str) -> None:
     assert "Did you mean 'classifier'" in str(refusal.value)
 
 
+def test_an_engine_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rlhf_eval.config.inputs.find_spec", lambda name: None)
+    (engine,) = (
+        item for item in inputs(compose([*LAB, "generation=vllm"])) if item.field == "generation.engine"
+    )
+    assert (engine.value, engine.state) == ("vllm", "not installed here")
+    named = inputs(compose([*LAB, "generation=vllm", "generation.python=/opt/vllm/bin/python"]))
+    assert "generation.engine" not in {item.field for item in named}
+
+
 def test_missing_files_are_named_before_anything_runs(tmp_path: Path) -> None:
     (tmp_path / "there.jsonl").touch()
     there = compose([*LAB, f"prompts.train={tmp_path}/there.jsonl", f"policy.model={tmp_path}"])
