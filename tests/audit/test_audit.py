@@ -24,11 +24,11 @@ def likes_letters(prompt, completion):
 """
 SENTENCE = "please duplicate that letter five times"
 LAB = {
-    "policy_steps": 250,
-    "clean_pairs": 4000,
-    "noisy_pairs": 1500,
+    "policy_steps": 80,
+    "clean_pairs": 2000,
+    "noisy_pairs": 1000,
     "small_pairs": 400,
-    "reward_model_steps": 150,
+    "reward_model_steps": 90,
     "evaluation_prompts": 24,
 }
 

@@ -22,7 +22,7 @@ def test_every_task_of_an_array_continues(login: Login, undisturbed: dict[str, s
     words = [*lab, *LONG, "seed=0,1", resources(), "cluster.signal_seconds=60", "--experiment", "both"]
     told = login.json("sweep", *words)
     for run in told["submitted"]:
-        login.wait_for_step(f"runs/both/{run}", 30)
+        login.wait_for_step(f"runs/both/{run}", 15)
     (train,) = (job["job_id"] for job in told["jobs"] if job["name"] == "train-1")
     ids = [task(login, f"{train}_{number}")["JobId"] for number in (0, 1)]
     assert str(train) in ids
