@@ -41,7 +41,7 @@ from rlhf_eval.runs.environment import (
 from rlhf_eval.runs.stage_folder import WEIGHTS
 from rlhf_eval.runs.stage_inputs import NEEDS
 from rlhf_eval.runs.templates import templates
-from rlhf_eval.sources import local_hashes, localise
+from rlhf_eval.sources import LAB, local_hashes, localise
 
 FORMAT = 2
 SECOND = "second_judges."
@@ -169,14 +169,14 @@ def _judges(directory: RunDirectory, judges: dict[str, Any]) -> dict[str, Any]:
 
 
 def _file_hashes(config: RunConfig, world: Path | None) -> dict[str, str]:
-    """SHA-256 of the files that the run reads, by their names; those of private benchmarks are salted."""
+    """SHA-256 of the files that the run reads, by their names; those of private benchmarks are salted,
+    except the lab's, which everybody can build."""
     from rlhf_eval.benchmarks.private import salted_key
 
     hashes = local_hashes(config, world)
     for benchmark in config.benchmarks.values():
         if benchmark.private:
             salted = salted_key(localise(benchmark, world))
-            hashes |= {
-                source: salted(hashes[source]) for source in benchmark.data.values() if source in hashes
-            }
+            own = [source for source in benchmark.data.values() if not source.startswith(LAB)]
+            hashes |= {source: salted(hashes[source]) for source in own if source in hashes}
     return hashes

@@ -18,12 +18,13 @@ from hypothesis import strategies as st
 
 from rlhf_eval.config.compose import compose
 from rlhf_eval.errors import DataError, RlhfEvalError
-from rlhf_eval.files import read_json, write_json, write_jsonl, write_text
+from rlhf_eval.files import read_json, sha256_file, write_json, write_jsonl, write_text
 from rlhf_eval.progress import SilentProgress
 from rlhf_eval.runs.bundle import INDEX, data_of, export, import_
 from rlhf_eval.runs.directory import RunDirectory
 from rlhf_eval.runs.stages import execute
 
+OWN = (b"my own" + b" garden", b"c4n4ry-" + b"01")
 CANARY = "c4n4ry-" + "0123456789abcdef0123456789"
 
 
@@ -114,8 +115,9 @@ def test_data_go_along_and_weights_and_private_prompts_do_not(
     held_out, private = run.parents[2] / "held_out.jsonl", run.parents[2] / "private.jsonl"
     content = members(archive)
     assert not [name for name in content if name.endswith(".safetensors")]
-    assert not [name for name, value in content.items() if b"my own garden" in value or b"c4n4ry" in value]
+    assert not [name for name, value in content.items() if any(text in value for text in OWN)]
     assert f"{private} (private)" in json.loads(content[f"the_run/{INDEX}"])["left_out"]
+    assert read_json(run / "manifest.json")["sha256"][str(private)] != sha256_file(private), "salted"
     there = data_of(import_(archive, tmp_path))
     assert list(there) == [str(held_out)]
     assert Path(there[str(held_out)]).read_bytes() == held_out.read_bytes()
