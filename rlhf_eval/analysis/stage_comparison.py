@@ -13,6 +13,8 @@ from rlhf_eval.files import read_json, read_jsonl, sha256_json
 IDENTICAL, TOLERATED, DIFFERENT = "identical", "within tolerance", "different"
 NOT_COMPARED, TAKEN = "not compared", "taken over"
 EVALUATIONS = ("alpaca_eval", "arena_hard")
+COLUMNS = (("value", 100, " points"), ("length_controlled", 100, " points"), ("gold", 1, ""))
+"""What is compared of each prompt, and what it is shown in."""
 ACCURACY_POINTS = 1.0
 TRAINED_SHARE = 0.1
 LENGTH_SHARE = 0.05
@@ -165,19 +167,23 @@ def _agree(one: float | None, other: float | None) -> bool:
 def _score(first: Path, second: Path) -> tuple[bool, str]:
     same, words = True, []
     for evaluation in EVALUATIONS:
-        for column in ("value", "length_controlled", "gold"):
+        for column, scale, unit in COLUMNS:
             ours, theirs = (_values(run, evaluation, column) for run in (first, second))
             common = sorted(ours.keys() & theirs.keys())
+            if column == "gold" and not (
+                ours and theirs
+            ):  # one of the configurations has no gold reward model
+                continue
             name = f"{evaluation} {column.replace('_', ' ')}"
             if len(common) < AGREEMENT_SHARE * max(len(ours), len(theirs)):
                 same = False
                 words.append(f"{name} of {len(ours)} / {len(theirs)} prompts, {len(common)} in both")
             if len(common) < 2:
                 continue
-            differences = [100 * (theirs[key] - ours[key]) for key in common]
+            differences = [scale * (theirs[key] - ours[key]) for key in common]
             error = stdev(differences) / sqrt(len(common))
             same &= abs(fmean(differences)) <= STANDARD_ERRORS * error + _SLACK
-            words.append(f"{name} {fmean(differences):+.2f} points (standard error {error:.2f})")
+            words.append(f"{name} {fmean(differences):+.2f}{unit} (standard error {error:.2f})")
     if not words:
         raise _Missing("no prompts that both were scored on")
     return same, "; ".join(words)

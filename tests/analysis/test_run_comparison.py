@@ -252,6 +252,9 @@ def test_gold_scores_and_the_prompts_that_were_scored_count_too(
         write_jsonl(runs[1] / file, [])
     finish(runs[0])
     assert outcomes(runs)["score"] == "different"
+    (stage,) = (stage for stage in compare_stages(*runs) if stage.stage == "score")
+    said = {"gold": "alpaca_eval gold +1.00 (standard error 0.00)", "prompts": "of 40 / 0 prompts, 0 in both"}
+    assert said[missing] in stage.found
 
 
 def test_an_environment_that_was_not_recorded_is_a_difference(runs: tuple[Path, Path]) -> None:
