@@ -170,9 +170,7 @@ def _score(first: Path, second: Path) -> tuple[bool, str]:
         for column, scale, unit in COLUMNS:
             ours, theirs = (_values(run, evaluation, column) for run in (first, second))
             common = sorted(ours.keys() & theirs.keys())
-            if column == "gold" and not (
-                ours and theirs
-            ):  # one of the configurations has no gold reward model
+            if column == "gold" and not (ours and theirs):  # no gold reward model
                 continue
             name = f"{evaluation} {column.replace('_', ' ')}"
             if len(common) < AGREEMENT_SHARE * max(len(ours), len(theirs)):
