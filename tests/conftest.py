@@ -28,6 +28,7 @@ FIRST = (
     "tests/slurm/test_preemption.py",
     "tests/slurm/test_interruptions.py",
     "tests/slurm/",
+    "tests/training/test_processes.py",
     "tests/docs/test_pages.py",
     "tests/security/",
 )
