@@ -31,6 +31,7 @@ from rlhf_eval.generation.base_answers import answers_file, uses_base
 from rlhf_eval.lab.build import world_path
 from rlhf_eval.runs.directory import RunDirectory
 from rlhf_eval.runs.secrets import refuse_secrets
+from rlhf_eval.runs.stage_folder import ENVIRONMENT
 from rlhf_eval.runs.stage_inputs import NEEDS
 from rlhf_eval.sources import LAB, local_places
 
@@ -43,7 +44,7 @@ BASE_ANSWERS = "base_answers.jsonl"
 BY_HAND = ("config.yaml", "manifest.json", "requirements.txt", "code.diff")
 OF_RUN = (*BY_HAND, "metrics.jsonl", "status.json")
 EARLIER = ("code.*.diff", "requirements.*.txt")
-OF_STAGE = ("done.json", "inputs.json", "spent.jsonl")
+OF_STAGE = ("done.json", "inputs.json", ENVIRONMENT, "spent.jsonl")
 ROWS = (".jsonl", ".json", ".csv", ".parquet", ".gz")
 """Ends of names of data, of which nobody has written every word."""
 WEIGHTS = "policy"

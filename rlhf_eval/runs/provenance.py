@@ -6,8 +6,9 @@
     stages                          of each finished one: what it took in and gave out, where, and the weights
 
 Stages of one run may be executed on different machines; each is recorded with the environment that made it.
-`done.json` of a stage has the same, so the manifest can be written anew at any time. `code.diff` and
-`requirements.txt` are of that attempt too; those of earlier ones that differ stay as `code.<hash>.diff`.
+`done.json` and `environment.json` of a stage have the same, so the manifest can be written anew at any time.
+`code.diff` and `requirements.txt` are of the newest such attempt too; those of earlier ones that differ stay
+as `code.<hash>.diff`.
 """
 
 import os
@@ -38,7 +39,7 @@ from rlhf_eval.runs.environment import (
     packages_of,
     requirements,
 )
-from rlhf_eval.runs.stage_folder import WEIGHTS
+from rlhf_eval.runs.stage_folder import ENVIRONMENT, WEIGHTS
 from rlhf_eval.runs.stage_inputs import NEEDS
 from rlhf_eval.runs.templates import templates
 from rlhf_eval.sources import LAB, local_hashes, localise
@@ -72,7 +73,7 @@ def write_manifest(directory: RunDirectory, made_from: dict[str, Any]) -> None:
     _write_beside(directory.path / "requirements.txt", requirements(installed()))
     _write_beside(directory.path / "code.diff", diff)
     finished = {name: done for name in NEEDS if (done := _done(directory, name))}
-    environments = (here, *(done["environment"] for done in finished.values()))
+    environments = (here, *(read_object(directory.stage(name).path / ENVIRONMENT) for name in finished))
     write_json(
         directory.manifest_file,
         {
@@ -129,9 +130,9 @@ def command_line() -> str:
 
 def _done(directory: RunDirectory, name: str) -> dict[str, Any]:
     """The marker of a stage that is finished and says what made it; empty for another."""
-    file = directory.stage(name).path / "done.json"
-    done = read_object(file)
-    return done if done.get("made_by") and done.get("environment") else {}
+    folder = directory.stage(name).path
+    done = read_object(folder / "done.json")
+    return done if done.get("made_by") and (folder / ENVIRONMENT).exists() else {}
 
 
 def _stage(directory: RunDirectory, name: str, done: dict[str, Any]) -> dict[str, Any]:

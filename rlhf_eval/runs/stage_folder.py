@@ -2,6 +2,7 @@
 
     inputs.json   hash of everything the stage depends on, and how often it was begun; written when it begins
     …             the stage's own files
+    environment.json    code, packages and machine that made them
     done.json     the same hash, size and SHA-256 of every output, and what made them; written last
 
 A stage takes the `output_hash` of earlier stages into its own input hash, so a stage that is redone with
@@ -16,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_eval.errors import DataError
-from rlhf_eval.files import is_inside, read_json, sha256_file, sha256_json, write_json
+from rlhf_eval.files import is_inside, read_json, read_object, sha256_file, sha256_json, write_json
 
+ENVIRONMENT = "environment.json"
 WEIGHTS = (".safetensors", ".bin")
 LARGE = 2**18
 """Bytes from which a file with unchanged size and modification time is not read again."""
@@ -80,8 +82,10 @@ class StageFolder:
         Args:
             outputs: its files, or folders of them; all must exist.
             made_by: on what machine and by what command, for the record.
-            environment: code, packages and machine, for the record.
+            environment: code, packages and machine, for the record; in a file of its own, as done.json is
+                read often.
         """
+        write_json(self.path / ENVIRONMENT, environment or {})
         write_json(
             self.path / "done.json",
             {
@@ -90,7 +94,6 @@ class StageFolder:
                     file.relative_to(self.path).as_posix(): _describe(file) for file in _files(outputs)
                 },
                 "made_by": made_by or {},
-                "environment": environment or {},
             },
         )
 
@@ -123,6 +126,7 @@ class StageFolder:
             "output_hash": original.output_hash,
             "taken_from": original.path.as_posix(),
         }
+        write_json(self.path / ENVIRONMENT, read_object(original.path / ENVIRONMENT))
         write_json(self.path / "inputs.json", {"input_hash": input_hash, "attempts": 0})
         write_json(self.path / "done.json", marker | taken)
 

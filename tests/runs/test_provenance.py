@@ -102,7 +102,8 @@ def test_a_stage_that_another_machine_made_keeps_its_environment(
     elsewhere = {"rlhf_eval": "0.0.9", "packages": {"torch": "1.0"}}
     for name in ("benchmark", "train", "generate"):
         done = read_json(copy / "stages" / name / "done.json")
-        done |= {"environment": elsewhere, "made_by": done["made_by"] | {"environment": identity(elsewhere)}}
+        done["made_by"]["environment"] = identity(elsewhere)
+        write_json(copy / "stages" / name / "environment.json", elsewhere)
         write_json(copy / "stages" / name / "done.json", done)
     (copy / "stages/score/done.json").unlink()
     config = compose([*small_lab, "reward_model=lab_clean_small", "~benchmarks.lab_private"])
