@@ -10,8 +10,6 @@ from rlhf_eval.config.schema import RunConfig
 
 STAGES = ("benchmark", "train", "generate", "judge", "score")
 MACHINE = ("system", "cpu", "cpus")
-CHANGES = ("dirty", "diff_sha256")
-"""Of a checkout; `source_sha256` has those that change this package's code."""
 ORDER = {
     "threads",
     "deterministic",
@@ -104,7 +102,7 @@ def environment_drift(first: dict[str, Any], second: dict[str, Any]) -> list[Dri
     code = [{"rlhf_eval": env.get("rlhf_eval"), **env.get("code", {})} for env in (first, second)]
     machine = [{name: env.get(name) for name in MACHINE} | _gpus(env) for env in (first, second)]
     return [
-        *(one for one in _differences("code", *code) if one.name not in CHANGES),
+        *(one for one in _differences("code", *code) if one.name != "dirty"),
         *_differences("package", {"python": first.get("python")}, {"python": second.get("python")}),
         *_differences("package", first.get("packages", {}), second.get("packages", {})),
         *_differences("machine", *machine),

@@ -5,8 +5,8 @@ Somebody else may have written it.
 
 from collections.abc import Iterator
 
-from rlhf_eval.config.inputs import nested
-from rlhf_eval.config.schema import JudgeConfig, RunConfig
+from rlhf_eval.config.inputs import judges, nested
+from rlhf_eval.config.schema import RunConfig
 
 LAB_JUDGE = ("python", "-m", "rlhf_eval.lab.judge_server")
 
@@ -26,7 +26,7 @@ def sends(config: RunConfig) -> dict[str, str]:
 
 
 def _executes(config: RunConfig) -> Iterator[tuple[str, str]]:
-    for field, judge in _judges(config).items():
+    for field, judge in judges(config).items():
         if judge.serve and judge.serve[:3] != LAB_JUDGE:
             yield f"{field}.serve", " ".join(judge.serve)
     if config.generation.python:
@@ -41,7 +41,7 @@ def _executes(config: RunConfig) -> Iterator[tuple[str, str]]:
 
 
 def _sends(config: RunConfig) -> Iterator[tuple[str, str, str | None]]:
-    for field, judge in _judges(config).items():
+    for field, judge in judges(config).items():
         if judge.base_url or judge.api_key_variable or not judge.serve:
             yield f"{field}.base_url", judge.base_url or "the OpenAI API", judge.api_key_variable
     generation, rollout = config.generation, getattr(config.algorithm, "rollout", None)
@@ -54,7 +54,3 @@ def _sends(config: RunConfig) -> Iterator[tuple[str, str, str | None]]:
         for field, reward_model in nested(root, getattr(config, root)):
             if endpoint := reward_model.endpoint:
                 yield f"{field}.endpoint.base_url", endpoint.base_url, endpoint.api_key_variable
-
-
-def _judges(config: RunConfig) -> dict[str, JudgeConfig]:
-    return {"judge": config.judge} | {f"second_judges.{n}": j for n, j in config.second_judges.items()}

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from rlhf_eval.config.reward_schema import RewardModelConfig
-from rlhf_eval.config.schema import BASE, RunConfig
+from rlhf_eval.config.schema import BASE, JudgeConfig, RunConfig
 from rlhf_eval.errors import ConfigError
 
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -103,6 +103,11 @@ def nested(field: str, reward_model: RewardModelConfig | None) -> Iterator[tuple
         yield from nested(f"{field}.inner", reward_model.inner)
         for name, member in reward_model.ensemble.members.items() if reward_model.ensemble else ():
             yield from nested(f"{field}.ensemble.members.{name}.reward_model", member.reward_model)
+
+
+def judges(config: RunConfig) -> dict[str, JudgeConfig]:
+    """Every judge of a run, by its dotted path."""
+    return {"judge": config.judge} | {f"second_judges.{n}": j for n, j in config.second_judges.items()}
 
 
 def _keys(config: RunConfig) -> Iterator[tuple[str, str]]:

@@ -76,7 +76,7 @@ class Look:
 
 
 def examine(looks: Sequence[Look]) -> list[Finding]:
-    """The findings of all looks, in the order of the looks, after `DEADLINE` at most."""
+    """The findings of all looks, in the order of the looks, after `DEADLINE_SECONDS` at most."""
     found: list[list[Finding]] = [[] for _ in looks]
     # Daemons: one that hangs in the file system or in a look-up of a name must not keep the command.
     threads = [

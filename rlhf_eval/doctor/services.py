@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rlhf_eval.addresses import on_this_machine
 from rlhf_eval.config.inputs import MISSING, UNSET, inputs, nested
+from rlhf_eval.config.inputs import judges as every_judge
 from rlhf_eval.config.schema import JudgeConfig, RunConfig
 from rlhf_eval.doctor.checks import Finding, failure, passed, probe, skipped, warning
 from rlhf_eval.errors import RlhfEvalError
@@ -47,8 +48,7 @@ def files_and_keys(config: RunConfig) -> Iterator[Finding]:
 
 def judges(config: RunConfig) -> Iterator[Finding]:
     """Whether each judge answers and takes the key."""
-    named = {"judge": config.judge} | {f"second_judges.{n}": j for n, j in config.second_judges.items()}
-    for field, judge in named.items():
+    for field, judge in every_judge(config).items():
         yield _judge(field, judge)
 
 

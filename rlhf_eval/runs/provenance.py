@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_eval.config.compose import hash8, run_name
+from rlhf_eval.config.inputs import judges
 from rlhf_eval.config.schema import RunConfig
+from rlhf_eval.errors import DataError
 from rlhf_eval.files import (
     read_jsonl,
     read_object,
@@ -73,12 +75,12 @@ def write_manifest(directory: RunDirectory, made_from: dict[str, Any]) -> None:
     _write_beside(directory.path / "requirements.txt", requirements(installed()))
     _write_beside(directory.path / "code.diff", diff)
     finished = {name: done for name in NEEDS if (done := _done(directory, name))}
-    environments = (here, *(read_object(directory.stage(name).path / ENVIRONMENT) for name in finished))
+    environments = (here, *(_readable(directory.stage(name).path / ENVIRONMENT) for name in finished))
     write_json(
         directory.manifest_file,
         {
             "format": FORMAT,
-            "written_at": read_object(directory.manifest_file).get("written_at") or now(),
+            "written_at": _readable(directory.manifest_file).get("written_at") or now(),
             **who_and_where(),
             "code_diff_sha256": diff_sha256,
             **made_from,
@@ -100,7 +102,6 @@ def made_from(
         executed: the same, localised and with its revisions pinned.
         revisions: commits by the names of `revisions.hub_names`.
     """
-    judges = {"judge": config.judge} | {f"{SECOND}{name}": j for name, j in config.second_judges.items()}
     return {
         "run": run_name(config),
         "hash8": hash8(config),
@@ -108,7 +109,7 @@ def made_from(
         "sha256": _file_hashes(config, world),
         "revisions": revisions,
         "templates": templates(executed),
-        "judges": {name: {"asked": judge.model, "answered": {}} for name, judge in judges.items()},
+        "judges": {name: {"asked": judge.model, "answered": {}} for name, judge in judges(config).items()},
         **({"engine": packages_of(config.generation.python)} if config.generation.python else {}),
     }
 
@@ -131,8 +132,16 @@ def command_line() -> str:
 def _done(directory: RunDirectory, name: str) -> dict[str, Any]:
     """The marker of a stage that is finished and says what made it; empty for another."""
     folder = directory.stage(name).path
-    done = read_object(folder / "done.json")
-    return done if done.get("made_by") and (folder / ENVIRONMENT).exists() else {}
+    done = _readable(folder / "done.json")
+    return done if done.get("made_by") and _readable(folder / ENVIRONMENT) else {}
+
+
+def _readable(file: Path) -> dict[str, Any]:
+    """A JSON object; empty where it is absent or damaged: what is damaged is done or written anew."""
+    try:
+        return read_object(file)
+    except DataError:
+        return {}
 
 
 def _stage(directory: RunDirectory, name: str, done: dict[str, Any]) -> dict[str, Any]:
@@ -156,10 +165,10 @@ def _write_beside(file: Path, text: str) -> None:
         write_text(file, text)
 
 
-def _judges(directory: RunDirectory, judges: dict[str, Any]) -> dict[str, Any]:
+def _judges(directory: RunDirectory, asked: dict[str, Any]) -> dict[str, Any]:
     """Which snapshots answered, and how often: a name such as `gpt-4.1` may stand for another tomorrow."""
     found = {}
-    for name, judge in judges.items():
+    for name, judge in asked.items():
         folder = directory.stage("judge").path
         folder = folder / name.removeprefix(SECOND) if name.startswith(SECOND) else folder
         files = [folder / f"{evaluation}.jsonl" for evaluation in EVALUATIONS]

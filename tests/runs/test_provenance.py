@@ -149,3 +149,14 @@ def test_changes_of_an_earlier_attempt_are_kept(run: Path, small_lab: list[str],
 def test_an_interpreter_that_answers_is_asked_for_its_packages() -> None:
     assert packages_of(sys.executable)["torch"] == installed()["torch"]
     assert packages_of("/nowhere/python") == {}
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "stages/score/done.json", "stages/score/environment.json"])
+def test_a_damaged_record_is_written_anew(file: str, run: Path, small_lab: list[str], tmp_path: Path) -> None:
+    copy = shutil.copytree(run, tmp_path / run.name)
+    (copy / file).write_text('{"half')
+    (copy / "stages/score/scores.json").unlink()
+    config = compose([*small_lab, "reward_model=lab_clean_small", "~benchmarks.lab_private"])
+    execute(config, copy, SilentProgress())
+    assert "score" in read_json(copy / "manifest.json")["stages"]
+    assert (copy / "stages/score/scores.json").exists()
