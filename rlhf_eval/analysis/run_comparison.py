@@ -12,9 +12,10 @@ from rlhf_eval.analysis.stage_comparison import (
     TAKEN,
     StageComparison,
     compare_stages,
+    curves,
 )
 from rlhf_eval.config.compose import load
-from rlhf_eval.files import read_json, read_jsonl, read_object
+from rlhf_eval.files import read_json, read_object
 
 SCORES = (
     ("alpaca_eval", "win_rate"),
@@ -111,16 +112,13 @@ def compare_runs(first: Path, second: Path) -> RunComparison:
         recorded=bool(ours and theirs),
         drift=(*configurations, *manifest_drift(ours, theirs)),
         stages=tuple(compare_stages(first, second)),
-        curves=_curves(first, second),
+        curves=_last_checkpoint(first, second),
         scores=_scores(first, second),
     )
 
 
-def _curves(first: Path, second: Path) -> dict[str, tuple[float, float]]:
-    rows = [
-        {row["step"]: row for row in read_jsonl(file) if row["kind"] == "checkpoint"} if file.exists() else {}
-        for file in (first / "metrics.jsonl", second / "metrics.jsonl")
-    ]
+def _last_checkpoint(first: Path, second: Path) -> dict[str, tuple[float, float]]:
+    rows = [{row["step"]: row for row in curves(run)["checkpoint"]} for run in (first, second)]
     common = sorted(rows[0].keys() & rows[1].keys())
     if not common:
         return {}

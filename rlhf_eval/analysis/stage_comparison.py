@@ -69,6 +69,17 @@ def compare_stages(first: Path, second: Path) -> list[StageComparison]:
     return [_compare_stage(stage, first, second) for stage in STAGES]
 
 
+def curves(run: Path) -> dict[str, list[dict[str, Any]]]:
+    """Rows of metrics.jsonl, `train` and `checkpoint`, by step and without what took time; a resumed run's
+    last word on a step counts."""
+    found: dict[str, dict[int, dict[str, Any]]] = {"train": {}, "checkpoint": {}}
+    file = run / "metrics.jsonl"
+    for row in read_jsonl(file) if file.exists() else []:
+        kept = {name: value for name, value in row.items() if not name.endswith("seconds")}
+        found.setdefault(row["kind"], {})[row["step"]] = kept
+    return {kind: [row for _, row in sorted(rows.items())] for kind, rows in found.items()}
+
+
 def _compare_stage(stage: str, first: Path, second: Path) -> StageComparison:
     rule = RULES[stage]
     done = [_done(run, stage) for run in (first, second)]
@@ -113,7 +124,7 @@ def _benchmark(first: Path, second: Path) -> tuple[bool, str]:
 
 
 def _train(first: Path, second: Path) -> tuple[bool, str]:
-    ours, theirs = (_curves(run) for run in (first, second))
+    ours, theirs = (curves(run) for run in (first, second))
     if not ours["checkpoint"] or not theirs["checkpoint"]:
         raise _Missing("metrics.jsonl has no checkpoint")
     same, words = True, [_first_step(ours["train"], theirs["train"])]
@@ -226,15 +237,6 @@ def _results(run: Path) -> dict[str, Any]:
     if not file.exists():
         raise _Missing(f"there is no {file}")
     return read_json(file)
-
-
-def _curves(run: Path) -> dict[str, list[dict[str, Any]]]:
-    """Rows of metrics.jsonl by kind, a resumed run's last word on a step counting, without what took time."""
-    found: dict[str, dict[int, dict[str, Any]]] = {"train": {}, "checkpoint": {}}
-    for row in _lines(run / "metrics.jsonl"):
-        kept = {name: value for name, value in row.items() if not name.endswith("seconds")}
-        found.setdefault(row["kind"], {})[row["step"]] = kept
-    return {kind: [row for _, row in sorted(rows.items())] for kind, rows in found.items()}
 
 
 def _first_step(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> str:

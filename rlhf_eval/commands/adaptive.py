@@ -121,7 +121,9 @@ def _policies(options: Namespace, progress: Any) -> Policies:
         raise DataError(
             f"{len(names)} of the policies of {folder} that this is about have their answers, too few to "
             f"compare; runs without: {listed}.",
-            "Have answers generated: rlhf-eval run --frozen RUN_DIRECTORY --stages train,generate.",
+            "Have answers generated: rlhf-eval run --frozen RUN_DIRECTORY --stages train,generate."
+            if left_out
+            else "Sweep another reward model into this experiment.",
         )
     check_comparable(ready)
     questions: dict[str, list[list[Any]]] = {name: [] for name in names}

@@ -99,9 +99,13 @@ def _tell_scores(path: Path) -> int:
         for judge, values in scores.pop("second_judges", {}).items()
         for evaluation in ("alpaca_eval", "arena_hard")
     }
+    suspicious = scores.pop("suspicious_answers", {})
     for evaluation, values in (scores | second).items():
         figures = [f"{name} {value:.4g}" for name, value in values.items() if isinstance(value, int | float)]
         print(f"{evaluation}: {', '.join(figures) or ' '.join(map(str, values.values()))}")
+    for evaluation, shares in suspicious.items():
+        found = [f"{what} {share:.3g} %" for what, share in shares.items() if share]
+        print(f"suspicious answers of {evaluation}: {', '.join(found) or 'none'}")
     return 0
 
 

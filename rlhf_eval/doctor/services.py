@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from rlhf_eval.addresses import on_this_machine
+from rlhf_eval.config.executes import executes
 from rlhf_eval.config.inputs import MISSING, UNSET, inputs, nested
 from rlhf_eval.config.inputs import judges as every_judge
 from rlhf_eval.config.schema import JudgeConfig, RunConfig
@@ -91,14 +92,10 @@ def vllm(config: RunConfig) -> Iterator[Finding]:
 
 def foreign_code(config: RunConfig) -> Iterator[Finding]:
     """Reward models whose repositories run code of their own here."""
-    for root in ("reward_model", "gold_reward_model"):
-        for field, reward_model in nested(root, getattr(config, root)):
-            allowed = [name for name in ("remote_code", "pickle") if getattr(reward_model, name)]
-            if allowed:
-                seen = f"{reward_model.model}@{reward_model.revision} may run code of its own here"
-                yield warning(
-                    f"{field}.{allowed[0]}", seen, "Read that code at that commit before you run it."
-                )
+    for field, repository in executes(config).items():
+        if field.endswith((".remote_code", ".pickle")):
+            seen = f"{repository} may run code of its own here"
+            yield warning(field, seen, "Read that code at that commit before you run it.")
 
 
 def hub(config: RunConfig | None) -> Iterator[Finding]:

@@ -206,6 +206,8 @@ def _executed(path: Path, judging_alone: bool) -> list[str]:
 
 def _take_base_answers(original: Original, file: Path) -> None:
     """Those of the policy base, as the original's experiment or archive has them."""
+    if file.exists():
+        return
     config = original.config
     world = world_path(config.lab) if config.lab else None
     places = [original.run / BASE_ANSWERS, answers_file(original.run.parent / "shared", config, world)]
@@ -215,9 +217,8 @@ def _take_base_answers(original: Original, file: Path) -> None:
             f"The answers of the policy base are not at {places[1]}, nor in an archive of the run.",
             "Leave out --stage: the whole run makes them again.",
         )
-    if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(found, file)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(found, file)
 
 
 def _is_here(source: str) -> bool:

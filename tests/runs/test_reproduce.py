@@ -181,6 +181,8 @@ def test_a_judging_that_comes_out_otherwise_is_named(copy: Path, run: str) -> No
     answer = reproduced(copy, run, "--stage", "judge", code=1)
     assert answer["first_difference"] == "judge"
     assert answer["stages"][3]["files"] == ["alpaca_eval.jsonl"]
+    shutil.rmtree(copy / "runs/lab/shared")  # the answers of the policy base, which stand in the copy by now
+    assert reproduced(copy, run, "--stage", "judge", code=1)["first_difference"] == "judge"
 
 
 @pytest.mark.parametrize(

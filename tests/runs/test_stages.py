@@ -1,6 +1,8 @@
 """One run for real on a small lab: kill -9, damage, changed inputs, and a judge that is not there."""
 
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -104,6 +106,23 @@ def test_a_finished_run_does_nothing_anew(config: RunConfig, finished: Path) -> 
     assert is_finished(config, finished)
     execute(config, finished, SilentProgress())
     assert redone(finished, before) == []
+
+
+def test_a_finished_run_tells_its_scores(finished: Path) -> None:
+    scores = read_json(finished / "stages" / "score" / "scores.json")
+    scores["suspicious_answers"] = {
+        "alpaca_eval": {"empty": 0.0, "constant": 12.5},
+        "arena_hard": {"empty": 0.0},
+    }
+    write_json(finished / "stages" / "score" / "scores.json", scores)
+    command = [sys.executable, "-m", "rlhf_eval", "run", "--frozen", str(finished), "--stages", "benchmark"]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    (told,) = (line for line in lines if line.startswith("alpaca_eval: "))
+    assert f"win_rate {scores['alpaca_eval']['win_rate']:.4g}, " in told
+    assert lines[-2:] == [
+        "suspicious answers of alpaca_eval: constant 12.5 %",
+        "suspicious answers of arena_hard: none",
+    ]
 
 
 @pytest.mark.parametrize(

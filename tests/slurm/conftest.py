@@ -74,7 +74,7 @@ class Login:
             if time.monotonic() > deadline:
                 states = [(row["run"], row["state"], row["stage"], row["error"]) for row in rows.values()]
                 pytest.fail(f"{self.tail(experiment)}\n{states}\n{self.cluster.overview()}")
-            time.sleep(1)
+            time.sleep(3)  # the question takes half a second of a core that the jobs need
         return rows
 
     def wait_for_end(self, experiment: str, seconds: float = 900) -> dict[str, Any]:

@@ -20,15 +20,14 @@ TWO_PROCESSES = (
 )
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "zero2"])
-def test_two_nodes_train_what_one_machine_trains(login: Login, strategy: str) -> None:
-    words = [*login.lab, *TWO_PROCESSES, f"accelerate={strategy}"]
-    here = login.call("run", *words, "--experiment", f"{strategy}-here", "--stages", "train")
+def test_two_nodes_train_what_one_machine_trains(login: Login) -> None:
+    """ZeRO-2; DDP on two machines is in tests/training/test_processes.py."""
+    words = [*login.lab, *TWO_PROCESSES, "accelerate=zero2"]
+    here = login.call("run", *words, "--experiment", "here", "--stages", "train")
     assert here.returncode == 0, here.stderr
-    there = ["accelerate.machines=2", resources(), "--experiment", f"{strategy}-there"]
-    told = login.json("sweep", *words, *there)
-    (row,) = login.wait_for_end(f"runs/{strategy}-there").values()
-    assert row["state"] == "done", login.tail(f"runs/{strategy}-there")
+    told = login.json("sweep", *words, "accelerate.machines=2", resources(), "--experiment", "there")
+    (row,) = login.wait_for_end("runs/there").values()
+    assert row["state"] == "done", login.tail("runs/there")
     train = next(job for job in told["jobs"] if job["name"] == "train-1")["job_id"]
     fields = ["-nXP", "-o", "NNodes,AllocTRES", "-j", str(train)]
     nodes, allocated = login.cluster.call("sacct", *fields).strip().split("|")
@@ -38,7 +37,7 @@ def test_two_nodes_train_what_one_machine_trains(login: Login, strategy: str) ->
     assert any(line.endswith(".0|2|2") for line in steps), steps  # srun's step: a task on each node
     name = row["run"]
     weights = [
-        sha256_file(login.workdir / f"runs/{strategy}-{place}/{name}/stages/train/policy/model.safetensors")
+        sha256_file(login.workdir / f"runs/{place}/{name}/stages/train/policy/model.safetensors")
         for place in ("here", "there")
     ]
     assert weights[0] == weights[1]

@@ -1,6 +1,6 @@
 """Training on two CPU processes (gloo): DDP, ZeRO-2 and ZeRO-3, on one machine and as two.
 
-Every strategy meets every algorithm, and both meet full fine-tuning and adapters.
+Every strategy meets every algorithm, full fine-tuning and adapters.
 """
 
 import os
@@ -24,17 +24,15 @@ from rlhf_eval.training.launch import launch
 FULL, LORA = (), ("algorithm.lora={rank: 4}",)
 COMBINATIONS = [
     ("ddp", "grpo", FULL),
-    ("ddp", "rloo", LORA),
-    ("ddp", "ppo", FULL),
+    ("ddp", "rloo", FULL),
+    ("ddp", "ppo", LORA),
     ("zero2", "grpo", FULL),
     ("zero2", "rloo", FULL),
     ("zero2", "ppo", LORA),
     ("zero3", "grpo", FULL),
     ("zero3", "rloo", FULL),
     ("zero3", "ppo", LORA),
-    ("zero2", "grpo", LORA),
-    ("ddp", "rloo", FULL),
-    ("ddp", "ppo", LORA),
+    ("zero3", "ppo", FULL),
 ]
 
 
@@ -165,7 +163,7 @@ def test_as_two_machines_it_ends_with_the_same_weights(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    words = words_of("zero2", "grpo", FULL)
+    words = words_of("ddp", "grpo", FULL)
     config = training(*words, "accelerate.machines=2", f"accelerate.main_address={address}")
     first = begin(config, tmp_path)
     folder = tmp_path / "stages" / "train"
@@ -178,7 +176,7 @@ def test_as_two_machines_it_ends_with_the_same_weights(
     second = subprocess.run(command, capture_output=True, text=True, timeout=240)
     first.join()
     assert (first.exitcode, second.returncode) == (0, 0), second.stderr[-3000:]
-    one_machine, weights = results["zero2", "grpo", False], published(tmp_path)
+    one_machine, weights = results["ddp", "grpo", False], published(tmp_path)
     assert all((weights[name] == one_machine[name]).all() for name in weights)
 
 
