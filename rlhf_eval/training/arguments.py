@@ -70,8 +70,13 @@ def trained(config: RunConfig) -> TrainedConfig:
     return config.algorithm
 
 
-def peft_config(lora: LoraConfig | None, task: str = "CAUSAL_LM") -> Any:
-    """What PEFT makes adapters by; None where all weights are trained."""
+def peft_config(lora: LoraConfig | None, revision: str | None, task: str = "CAUSAL_LM") -> Any:
+    """What PEFT makes adapters by; None where all weights are trained.
+
+    Args:
+        revision: of the model that they are for. It stands in adapter_config.json: whoever loads the adapters
+            would otherwise put them on the hub's latest.
+    """
     if lora is None:
         return None
     from peft import LoraConfig as PeftLoraConfig
@@ -83,6 +88,7 @@ def peft_config(lora: LoraConfig | None, task: str = "CAUSAL_LM") -> Any:
         lora_dropout=lora.dropout,
         target_modules=modules if isinstance(modules, str) else list(modules),
         task_type=task,  # type: ignore[arg-type]
+        revision=revision,
     )
 
 

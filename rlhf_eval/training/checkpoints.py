@@ -9,7 +9,7 @@ from typing import Any
 
 from rlhf_eval.config.schema import PolicyConfig
 from rlhf_eval.errors import StageError
-from rlhf_eval.files import write_json
+from rlhf_eval.files import read_json, write_json
 
 COMPLETE = "complete.json"
 PEAK = "peak"
@@ -93,8 +93,11 @@ def publish(checkpoint: Path, target: Path, config: PolicyConfig) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     if (checkpoint / "adapter_config.json").exists():
         temporary.mkdir(parents=True)
-        for name in ("adapter_config.json", "adapter_model.safetensors"):
-            shutil.copy2(checkpoint / name, temporary)
+        shutil.copy2(checkpoint / "adapter_model.safetensors", temporary)
+        settings = read_json(checkpoint / "adapter_config.json")
+        if isinstance(settings["target_modules"], list):  # of a set: in another order every time
+            settings["target_modules"].sort()
+        write_json(temporary / "adapter_config.json", settings)
     else:
         # After a training with ZeRO-3 a model that is loaded would be split over its processes.
         unset_hf_deepspeed_config()

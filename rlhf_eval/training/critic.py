@@ -97,7 +97,7 @@ def _with_adapters(trunk: Any, lora: LoraConfig | None) -> Any:
 
     from rlhf_eval.training.arguments import peft_config
 
-    return get_peft_model(trunk, peft_config(lora, "FEATURE_EXTRACTION"))
+    return get_peft_model(trunk, peft_config(lora, None, "FEATURE_EXTRACTION"))
 
 
 def _critic(trunk: Any, hidden_size: int) -> Any:

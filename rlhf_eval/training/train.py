@@ -172,7 +172,7 @@ def make_trainer(
         "reward_funcs": reward,
         "train_dataset": Dataset.from_list([{"prompt": as_json(prompt.messages)} for prompt in ordered]),
         "processing_class": tokenizer,
-        "peft_config": peft_config(algorithm.lora),
+        "peft_config": peft_config(algorithm.lora, config.policy.revision),
     }
     with seeded(config.seed, algorithm.rollout.engine):
         match algorithm:
