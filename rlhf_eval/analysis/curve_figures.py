@@ -51,7 +51,7 @@ def draw_curves(rows: Sequence[dict[str, Any]], ranking: Ranking) -> Any:
             axes.set_xlabel("√KL to the initial policy (√nats per completion)")
         title(figure.axes[0], f"Reward over distance from the initial policy{more}", pad=10)
         handles, texts = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, texts, loc="outside right center", fontsize=8.5)
+        figure.legend(handles, texts, loc="outside right center", fontsize=8.5, handlelength=4)
     return figure
 
 
@@ -76,7 +76,7 @@ def draw_frontiers(found: Sequence[Frontier], ranking: Ranking) -> Any:
             axes.set_xlabel("√KL to the initial policy (√nats per completion)")
         title(panels[0], f"Frontiers{more}", pad=10)
         handles = [Line2D([], [], linewidth=2, label=wrapped(name), **looks[name]) for _, name in names]
-        figure.legend(handles=handles, loc="outside right center", fontsize=8.5)
+        figure.legend(handles=handles, loc="outside right center", fontsize=8.5, handlelength=4)
     return figure
 
 
