@@ -42,7 +42,7 @@ demo: .venv/installed
 	$(BIN)/rlhf-eval demo
 
 test: .venv/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --no-loadscope-reorder
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

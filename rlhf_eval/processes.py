@@ -10,13 +10,12 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
-PRELOAD = ("rlhf_eval.preload",)
 
 
 def one_thread_each() -> None:
@@ -28,11 +27,11 @@ def one_thread_each() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
-def fork_context(preload: Sequence[str] = PRELOAD) -> ForkServerContext:
-    """The context to start children from; `preload` is imported once, before the first."""
+def fork_context() -> ForkServerContext:
+    """The context to start children from; `preload.py` is imported once, before the first."""
     one_thread_each()
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(preload))
+    context.set_forkserver_preload(["rlhf_eval.preload"])
     return context
 
 

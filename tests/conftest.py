@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -23,16 +24,31 @@ ROOT = Path(__file__).parents[1]
 GOLDEN = Path(os.environ.get("RLHF_EVAL_GOLDEN", ROOT / ".." / "shared" / "golden")).resolve()
 VLLM = ROOT / ".venv-vllm" / "bin" / "python"
 
+# No test fails because the machine is busy.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 FIRST = (
-    "tests/slurm/test_preemption.py",
     "tests/slurm/test_interruptions.py",
     "tests/slurm/",
     "tests/training/test_processes.py",
     "tests/docs/test_pages.py",
+    "tests/audit/test_audit.py",
     "tests/security/",
 )
-"""Files that take minutes: begun last, one of them would keep a single process busy while the others rest."""
+"""What takes minutes: begun last, it would keep a single process busy while the others rest."""
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """One process takes a file; all of SLURM's are for the same: they mostly wait for the one cluster, which
+    leaves the cores to its jobs and to the other processes."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "slurm" if nodeid.startswith("tests/slurm/") else super()._split_scope(nodeid)
+
+    return ByFile(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from rlhf_eval.config.compose import run_path
 from rlhf_eval.config.schema import RunConfig
 from rlhf_eval.errors import RlhfEvalError
-from rlhf_eval.processes import PRELOAD, become_child, fork_context
+from rlhf_eval.processes import become_child, fork_context
 from rlhf_eval.progress import Progress
 from rlhf_eval.runs.directory import RunDirectory
 
@@ -66,7 +66,6 @@ def run_all(
     progress: Progress,
     execute: str = EXECUTE,
     is_finished: str = IS_FINISHED,
-    preload: Sequence[str] = PRELOAD,
 ) -> list[Outcome]:
     """Execute whole runs, `jobs` at a time, and return their outcomes in the order given.
 
@@ -75,12 +74,11 @@ def run_all(
     Args:
         execute: `"module:function"` called with (config, path, progress, stages) in the run's process.
         is_finished: `"module:function"` called with (config, path) in this process; loads nothing heavy.
-        preload: modules that the runs' common parent process imports once.
     """
     check: Callable[[RunConfig, Path], bool] = _attribute(is_finished)
     tasks = [LocalTask(config, run_path(config)) for config in configs]
     finished = {index for index, task in enumerate(tasks) if check(task.config, task.path)}
-    return run_tasks(tasks, jobs, progress, execute, preload, finished)
+    return run_tasks(tasks, jobs, progress, execute, finished)
 
 
 def run_tasks(
@@ -88,7 +86,6 @@ def run_tasks(
     jobs: int,
     progress: Progress,
     execute: str = EXECUTE,
-    preload: Sequence[str] = PRELOAD,
     finished: Collection[int] = (),
 ) -> list[Outcome]:
     """Execute tasks, `jobs` at a time, each when what it waits for has ended.
@@ -102,7 +99,7 @@ def run_tasks(
     outcomes = {index: Outcome(tasks[index], "up to date") for index in finished}
     waiting = [index for index in range(len(tasks)) if index not in outcomes]
     if waiting:
-        _run_waiting(tasks, waiting, jobs, progress, execute, preload, outcomes)
+        _run_waiting(tasks, waiting, jobs, progress, execute, outcomes)
     return [outcomes[index] for index in range(len(tasks))]
 
 
@@ -112,10 +109,9 @@ def _run_waiting(
     jobs: int,
     progress: Progress,
     execute: str,
-    preload: Sequence[str],
     outcomes: dict[int, Outcome],
 ) -> None:
-    context = fork_context(preload)
+    context = fork_context()
     workers: dict[int, _Worker] = {}
     progress.stage("runs", "running")
     try:

@@ -221,7 +221,7 @@ def test_a_damaged_or_foreign_cache_is_made_anew(kept: Reader, damage: Callable[
         assert [file.name for file in (kept.folder / ".cache").iterdir()] == ["texts.parquet"]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_flipped_bit_anywhere_changes_nothing(kept: Reader, data: st.DataObject) -> None:
     before = kept()

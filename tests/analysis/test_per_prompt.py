@@ -22,7 +22,7 @@ rows = st.lists(row, max_size=20, unique_by=lambda row: (row["evaluation"], row[
 TORN = '{"evaluation": "alpaca_eval", "prom'
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=rows, torn=st.booleans(), ascii=st.booleans())
 def test_every_number_is_what_its_line_says(
     tmp_path: Path, rows: list[dict[str, Any]], torn: bool, ascii: bool

@@ -55,7 +55,7 @@ def test_equal_scores_are_called_different_no_oftener_than_the_level_says(kind: 
     arrays(np.float64, st.integers(1, 12), elements=st.sampled_from([-1.0, -0.5, 0.0, 0.25, 1.0])),
     st.integers(0, 30),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_the_bettor_gains_nothing_on_average_over_all_orders(differences: np.ndarray, seed: int) -> None:
     differences = differences - differences.mean()
     differences = differences / max(1.0, np.abs(differences).max())
@@ -67,7 +67,7 @@ def test_the_bettor_gains_nothing_on_average_over_all_orders(differences: np.nda
 
 
 @given(arrays(np.float64, st.integers(1, 60), elements=st.sampled_from([-1.0, -0.3, 0.0, 0.4, 1.0])))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_after_all_prompts_every_difference_is_certain_and_no_other_is(differences: np.ndarray) -> None:
     capital = log_capital(differences, len(differences))
     if differences.sum() > 1e-6:

@@ -56,7 +56,7 @@ CASES = given(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @CASES
 def test_the_index_finds_what_comparing_everything_finds(
     texts: list[Words], passage: Words, n: int, most_groups: int
@@ -64,7 +64,7 @@ def test_the_index_finds_what_comparing_everything_finds(
     assert found(texts, passage, n, most_groups) == naive(texts, passage, n, most_groups)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @CASES
 def test_colliding_hashes_change_nothing(
     texts: list[Words], passage: Words, n: int, most_groups: int

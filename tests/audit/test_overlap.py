@@ -202,7 +202,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.lists(VALUES, max_size=6), st.integers(1, 9), st.sampled_from([None, 1]), st.booleans())
 def test_json_is_read_piece_by_piece_as_if_whole(
     rows: list[object], chunk: int, indent: int | None, lines: bool
@@ -332,7 +332,7 @@ def shares_by_sets(words: list[str], seen: set[tuple[str, ...]]) -> float:
 WORD_LISTS = st.lists(st.sampled_from(["a", "b", "c"]), max_size=16)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     st.lists(st.tuples(WORD_LISTS, WORD_LISTS, WORD_LISTS), min_size=1, max_size=5),
     st.lists(st.lists(WORD_LISTS, max_size=3), min_size=1, max_size=4),

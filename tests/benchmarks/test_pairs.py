@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_eval.benchmarks.evaluate import load_benchmark, measure
@@ -64,7 +64,6 @@ def test_a_row_that_cannot_be_used_is_named(tmp_path: Path, rows: list[dict], me
         load({"all": str(tmp_path / "p.jsonl")})
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3)), min_size=1, max_size=40))
 def test_accuracy_is_that_of_any_monotone_transform_of_the_scores(pairs: list[tuple[int, int]]) -> None:
     items = [Item(str(n), user_prompt(str(n), str(n % 7)), ("a", "b"), (1.0, 0.0)) for n in range(len(pairs))]

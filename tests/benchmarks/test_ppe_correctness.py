@@ -134,7 +134,7 @@ def test_best_of_k_by_hand() -> None:
 @given(
     answers=st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=1, max_size=7),
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_best_of_k_is_the_mean_over_all_subsets(answers: list[tuple[int, bool]]) -> None:
     expected = []
     for k in range(1, len(answers) + 1):
@@ -178,7 +178,7 @@ def test_auc_agrees_with_scikit_learn_over_all_prompts_of_a_set() -> None:
 
 
 @given(order=st.permutations(range(18)), scale=st.floats(0.1, 10), shift=st.floats(-5, 5))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_monotone_transforms_and_row_order_change_nothing(
     order: Sequence[int], scale: float, shift: float
 ) -> None:

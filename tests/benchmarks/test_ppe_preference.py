@@ -186,7 +186,7 @@ def test_a_perfect_a_reversed_and_a_constant_scorer() -> None:
 
 
 @given(order=st.permutations(range(240)), scale=st.floats(0.1, 10), shift=st.floats(-5, 5))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_monotone_transforms_and_row_order_change_nothing(
     order: Sequence[int], scale: float, shift: float
 ) -> None:

@@ -135,7 +135,7 @@ def test_ties_and_invalid_scores_are_wrong() -> None:
 pairs = st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), min_size=27, max_size=27)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(pairs=pairs, order=st.permutations(range(27)))
 def test_only_the_order_of_two_scores_counts(pairs: list[tuple[int, int]], order: list[int]) -> None:
     items = items_of(dict.fromkeys([*ROWS, *PRIOR_SETS], 1))

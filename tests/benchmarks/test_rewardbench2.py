@@ -125,7 +125,7 @@ some = st.lists(numbers, min_size=1, max_size=4)
 tied_pairs = st.lists(st.tuples(several, some, st.tuples(numbers), some), min_size=1, max_size=8)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(pairs=tied_pairs)
 def test_the_score_of_ties_is_its_published_formula(pairs: list[Pair]) -> None:
     """Term by term over all prompts, as the formula stands, not pair by pair."""
@@ -171,7 +171,7 @@ def test_of_a_pair_without_its_other_variant_the_one_left_stands_for_both() -> N
 four = st.lists(st.tuples(*[numbers] * 4), min_size=10, max_size=10)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(fours=four, order=st.permutations(range(10)))
 def test_outside_ties_only_the_order_of_scores_counts(fours: list[tuple], order: list[int]) -> None:
     subsets = [name for name in ROWS if name != "Ties"] * 2

@@ -216,7 +216,7 @@ BATCH = st.lists(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(BATCH, st.randoms(use_true_random=False))
 def test_only_the_order_of_scores_counts(batch: list, shuffle: random.Random) -> None:
     items = [item(n, domain) for n, (domain, _) in enumerate(batch)]

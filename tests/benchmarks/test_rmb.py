@@ -247,7 +247,7 @@ LISTS = st.lists(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(LISTS)
 def test_only_the_order_of_scores_counts(batch: list[tuple[str, list[int]]]) -> None:
     items = [item(n, scenario, len(score) - 1) for n, (scenario, score) in enumerate(batch)]

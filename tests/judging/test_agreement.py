@@ -34,7 +34,7 @@ def test_agreement_by_hand() -> None:
     assert np.isnan(agreement(verdicts(1.0, 1.0), verdicts(1.0, 1.0)).kappa)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.sampled_from([0.0, 0.5, 1.0]), st.sampled_from([0.0, 0.5, 1.0])), min_size=2))
 def test_kappa_is_scikit_learns(pairs: list[tuple[float, float]]) -> None:
     from sklearn.metrics import cohen_kappa_score

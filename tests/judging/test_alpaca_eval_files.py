@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_eval.config.schema import AlpacaEvalConfig, JudgeConfig
@@ -273,7 +273,6 @@ def test_zero_is_an_old_draw_of_equal_texts(tmp_path):
         max_size=4,
     )
 )
-@settings(deadline=None)
 def test_any_json_is_read_or_refused(tmp_path_factory, value):
     path = tmp_path_factory.mktemp("any") / "a.json"
     try:

@@ -57,7 +57,7 @@ def test_another_judge_or_baseline_has_no_position(annotator, baseline):
 
 
 @given(st.floats(0, 100))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_rank_and_neighbours_agree(score):
     found = position({"win_rate": score}, JUDGE, BASELINE)
     assert found is not None

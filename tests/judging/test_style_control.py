@@ -70,7 +70,7 @@ def rate(log_odds: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-log_odds))
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.integers(1, 4), st.integers(30, 80), st.integers(0, 10**6))
 def test_the_fit_is_that_of_all_battle_rows(models, questions, seed):
     battles = made_up(models, questions, seed)
@@ -131,7 +131,7 @@ def test_the_values_average_to_the_score_and_spread_like_its_error():
     assert fitted.values.std(axis=1, ddof=1) / 20 == pytest.approx(fitted.standard_errors, rel=0.08)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(2, 60), st.integers(0, 10**6), st.sampled_from([0.0, 0.5, 1.0]))
 def test_what_has_no_maximum_still_ends(questions, seed, share):
     """A model that wins or loses all, fewer questions than parameters, features that never vary."""

@@ -283,7 +283,7 @@ def test_another_run_in_its_place_is_kept(archive: Path, tmp_path: Path) -> None
         import_(archive, tmp_path)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_damage_gets_through(archive: Path, tmp_path: Path, data: st.DataObject) -> None:
     """A byte changed, or the end cut off, of the archive or of what is in it: refused, or harmless."""

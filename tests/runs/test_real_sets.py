@@ -106,7 +106,7 @@ def test_the_real_sets_from_end_to_end(
     process.start()
     segment = run / "stages" / "generate" / "arena_hard.segment.jsonl"
     deadline = time.monotonic() + 300
-    while not segment.exists():
+    while not (segment.exists() and segment.stat().st_size):  # a first answer is in it
         assert process.is_alive()
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -137,6 +137,19 @@ class Cluster:
             time.sleep(0.3)
         return jobs
 
+    def final_states(self, job: str, seconds: float = 60) -> list[str]:
+        """What the accounting says became of a job or an array's task; it is told a while after the job's
+        end."""
+        deadline = time.monotonic() + seconds
+        while True:
+            rows = self.call("sacct", "-nXP", "-o", "State", "-j", job).splitlines()
+            states = [row.split()[0] for row in rows]  # "CANCELLED by 0"
+            if states and not {"PENDING", "RUNNING", "COMPLETING"} & set(states):
+                return states
+            if time.monotonic() > deadline:
+                raise ClusterFailed(f"sacct says {states} of {job} after {seconds} s\n{self.overview()}")
+            time.sleep(0.5)
+
     def overview(self) -> str:
         """Nodes, and when every job began and ended and where, for a failing test."""
         nodes = self.call("sinfo", "--Node", "--format=%N %T %E")

@@ -12,21 +12,23 @@ import time
 
 def rule(prompt, completion):
     if "SLURM_JOB_ID" in os.environ:
-        time.sleep(0.1)
+        time.sleep(0.2)
     return len(completion)
 """
-"""A reward that takes its time: a training of 80 steps of eight completions lasts a minute and more on any
+"""A reward that takes its time: a training of 40 steps of eight completions lasts a minute and more on any
 machine, and what is to interrupt it doesn't come too late."""
 LONG = (
     "reward_model=rule",
     "reward_model.function=paced.py:rule",
     "seed=0",
-    "algorithm.steps=80",
-    "algorithm.checkpoint_every=20",
+    "algorithm.steps=40",
+    "algorithm.checkpoint_every=10",
     "~benchmarks.lab_public",
     "~benchmarks.lab_private",
 )
 """Without benchmarks, so that the training is the first job."""
+SOME_STEPS = 8
+"""So far a training has come, short of its first checkpoint, when something happens to it."""
 WEIGHTS = "stages/train/policy/model.safetensors"
 
 
@@ -54,7 +56,7 @@ def begin(login: Login, experiment: str, *words: str) -> tuple[str, str]:
     settings = [resources(), "cluster.signal_seconds=60", *words]
     told = login.json("sweep", *lab, *LONG, *settings, "--experiment", experiment)
     run = f"runs/{experiment}/{told['submitted'][0]}"
-    login.wait_for_step(run, 15)
+    login.wait_for_step(run, SOME_STEPS)
     (train,) = (job["job_id"] for job in told["jobs"] if job["name"] == "train-1")
     return run, f"{train}_0"
 

@@ -90,8 +90,7 @@ def test_one_judge_was_served_to_all_runs_of_a_sweep(login: Login, ended: dict[s
     )
     for folder in folders:
         server = next(job for job in read_jsonl(folder / "jobs.jsonl") if job["kind"] == "judge_server")
-        state = login.cluster.call("sacct", "-nXP", "-o", "State", "-j", str(server["job_id"])).split()
-        assert state == ["COMPLETED"]
+        assert login.cluster.final_states(str(server["job_id"])) == ["COMPLETED"]
         assert not list(folder.glob("*.address"))
         judged = [job["runs"] for job in read_jsonl(folder / "jobs.jsonl") if job["kind"] == "judge"]
         assert judged
@@ -120,9 +119,8 @@ def submitted(login: Login, ended: dict[str, Any], reward_model: str) -> list[tu
         for job in read_jsonl(file):
             for number, run in enumerate(job["runs"]):
                 if run in names:
-                    task = f"{job['job_id']}_{number}"
-                    rows = login.cluster.call("sacct", "-nXP", "-o", "State", "-j", task).splitlines()
-                    found.append((job["kind"], rows[-1].split()[0]))
+                    states = login.cluster.final_states(f"{job['job_id']}_{number}")
+                    found.append((job["kind"], states[-1]))
     return found
 
 

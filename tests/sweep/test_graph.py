@@ -310,7 +310,7 @@ def pool() -> list[RunConfig]:
     ]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(sweep=sweeps())
 def test_every_open_stage_is_executed_once_and_after_what_it_needs(
     sweep: tuple[list[tuple[int, tuple[str, ...]]], int], pool: list[RunConfig], cluster: ClusterConfig

@@ -5,14 +5,12 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_eval.training.advantages import generalised_advantages, token_rewards, whitened
 
 Rows = list[list[float]]
-
-unhurried = settings(deadline=None)  # the first call of torch takes a while
 
 
 @dataclass(frozen=True)
@@ -60,14 +58,12 @@ def computed(made: Texts, gamma: float, gae_lambda: float) -> torch.Tensor:
     return generalised_advantages(rewards, values, made.mask, gamma, gae_lambda)
 
 
-@unhurried
 @given(texts(), st.floats(0.01, 1), st.floats(0, 1))
 def test_advantages_are_the_sum_of_the_definition(made: Texts, gamma: float, gae_lambda: float) -> None:
     expected = torch.tensor(reference(made, gamma, gae_lambda), dtype=torch.float64)
     torch.testing.assert_close(computed(made, gamma, gae_lambda), expected, rtol=1e-9, atol=1e-9)
 
 
-@unhurried
 @given(texts())
 def test_without_discount_and_critic_advantages_are_the_rewards_to_go(made: Texts) -> None:
     zero = Texts(made.lengths, made.rewards, [[0.0] * len(row) for row in made.values])
@@ -78,7 +74,6 @@ def test_without_discount_and_critic_advantages_are_the_rewards_to_go(made: Text
         assert set(row[length:]) <= {0.0}
 
 
-@unhurried
 @given(texts())
 def test_a_critic_that_knows_the_returns_leaves_no_advantage(made: Texts) -> None:
     zero = Texts(made.lengths, made.rewards, [[0.0] * len(row) for row in made.values])
@@ -100,7 +95,6 @@ def test_an_invalid_reward_is_none() -> None:
     assert rewards.tolist() == [[-0.5, -0.5, -0.5], [-0.5, -0.5, 0.5]]
 
 
-@unhurried
 @given(texts(), st.floats(-100, 100))
 def test_whitened_values_have_mean_0_and_variance_1_where_they_count(made: Texts, shift: float) -> None:
     mask = made.mask

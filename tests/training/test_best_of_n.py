@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_eval.config.compose import compose
@@ -42,7 +42,6 @@ def enumerated(scores: list[float], n: int) -> list[float]:
 rows = st.lists(st.sampled_from([-1.5, 0.0, 0.5, 2.0, 3.0]) | st.just(math.nan), min_size=1, max_size=7)
 
 
-@settings(deadline=None)
 @given(rows, st.integers(1, 8))
 def test_weights_are_the_share_of_draws_that_a_sample_wins(scores: list[float], n: int) -> None:
     [weights] = selection_weights(np.array([scores]), n)
