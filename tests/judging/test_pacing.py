@@ -2,41 +2,28 @@
 
 import asyncio
 import time
-
-import pytest
+from statistics import mean
 
 from rlhf_eval.judging.pacing import Pace, pause
 
 
-def run(most: int, calls: int, seconds: float, fails: frozenset[int] = frozenset()) -> tuple[float, int]:
-    """Time that `calls` calls take, and the most that were under way at once."""
-
-    async def everything() -> tuple[float, int]:
-        pace, highest, number = Pace(most), 0, 0
+def test_a_healthy_endpoint_gets_all_that_is_permitted() -> None:
+    async def under_way() -> list[int]:
+        pace, seen = Pace(16), list[int]()
 
         async def worker() -> None:
-            nonlocal highest, number
-            while number < calls:
-                mine, number = number, number + 1
-                async with pace as began:
-                    highest = max(highest, pace.under_way)
-                    await asyncio.sleep(seconds)
-                    if mine in fails:
-                        pace.trouble(began, None)
-                    else:
-                        pace.good()
+            while len(seen) < 320:
+                async with pace:
+                    seen.append(pace.under_way)
+                    await asyncio.sleep(0.001)
+                    pace.good()
 
-        start = time.monotonic()
-        await asyncio.gather(*(worker() for _ in range(most)))
-        return time.monotonic() - start, highest
+        await asyncio.gather(*(worker() for _ in range(16)))
+        return seen
 
-    return asyncio.run(everything())
-
-
-def test_a_healthy_endpoint_gets_all_that_is_permitted() -> None:
-    took, highest = run(most=16, calls=320, seconds=0.02)
-    assert highest == 16
-    assert took < 1.5 * 320 / 16 * 0.02
+    seen = asyncio.run(under_way())
+    assert max(seen) == 16
+    assert mean(seen) > 14
 
 
 def test_one_bad_round_halves_once_and_never_below_one() -> None:
@@ -71,7 +58,7 @@ def test_retry_after_holds_everybody_back() -> None:
         await asyncio.gather(*(enter() for _ in range(4)))
         return time.monotonic() - start
 
-    assert asyncio.run(check()) == pytest.approx(0.3, abs=0.1)
+    assert 0.25 < asyncio.run(check()) < 5
 
 
 def test_pauses_grow_to_eight_seconds() -> None:
