@@ -153,10 +153,7 @@ class RunDirectory:
     def status(self) -> dict[str, Any]:
         """What status.json says; a run of which it says running although no process holds it reads
         `interrupted`."""
-        try:
-            status = PENDING | read_json(self.status_file)
-        except DataError:
-            return dict(PENDING)
+        status = self._recorded()
         if status["state"] == "running" and not self.is_working():
             status["state"] = "interrupted"
         return status
@@ -169,18 +166,31 @@ class RunDirectory:
         """
         if unknown := changes.keys() - PENDING.keys():
             raise TypeError(f"no fields of a status: {sorted(unknown)}")
+        deleted = StageError(
+            f"{self.path} was deleted or moved away while its run was executing.",
+            "Give the command again to start the run anew; stop a run before its directory is moved.",
+        )
         if not self.config_file.exists():
-            raise StageError(
-                f"{self.path} was deleted or moved away while its run was executing.",
-                "Give the command again to start the run anew; stop a run before its directory is moved.",
-            )
-        old = read_json(self.status_file) if self.status_file.exists() else PENDING
-        write_json(self.status_file, old | changes | {"updated_at": now()})
+            raise deleted
+        try:
+            write_json(self.status_file, self._recorded() | changes | {"updated_at": now()})
+        except (FileNotFoundError, FileExistsError) as error:  # it is being deleted at this moment
+            raise deleted from error
+
+    def _recorded(self) -> dict[str, Any]:
+        """What status.json says, or that nothing was done where it is missing or damaged."""
+        try:
+            return PENDING | read_json(self.status_file)
+        except DataError:
+            return dict(PENDING)
 
     def fail(self, error: str) -> None:
-        """Set the status to failed with its cause; nothing where the directory was deleted."""
-        if self.config_file.exists():
-            self.update_status(state="failed", error=error)
+        """Set the status to failed with its cause.
+
+        Raises:
+            StageError: the run's directory was deleted meanwhile, which is the cause then.
+        """
+        self.update_status(state="failed", error=error)
 
     def _refuse_another(self, config: Any) -> None:
         from rlhf_eval.config.compose import load

@@ -3,9 +3,11 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -166,3 +168,22 @@ def test_status_file_is_plain_json(tmp_path: Path, config) -> None:
     directory.fail("the judge went away")
     status = json.loads((tmp_path / "status.json").read_text())
     assert (status["state"], status["error"]) == ("failed", "the judge went away")
+
+
+def update_while(directory: RunDirectory, deleting: threading.Thread) -> None:
+    for step in range(10_000):
+        directory.update_status(step=step)
+        if step == 3:
+            deleting.start()
+
+
+def test_a_directory_deleted_at_any_moment_is_said_to_be_gone(tmp_path: Path, config) -> None:
+    for number in range(200):
+        directory = RunDirectory.open(tmp_path / str(number), config)
+        deleting = threading.Thread(target=shutil.rmtree, args=(directory.path, True))
+        with pytest.raises(StageError, match="was deleted or moved away"):
+            update_while(directory, deleting)
+        deleting.join()
+        shutil.rmtree(directory.path, ignore_errors=True)
+        with pytest.raises(StageError, match="was deleted or moved away"):
+            directory.fail("what came of it")
