@@ -29,7 +29,6 @@ settings.register_profile("suite", deadline=None, suppress_health_check=[HealthC
 settings.load_profile("suite")
 
 FIRST = (
-    "tests/slurm/test_interruptions.py",
     "tests/slurm/",
     "tests/training/test_processes.py",
     "tests/docs/test_pages.py",

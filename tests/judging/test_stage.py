@@ -177,6 +177,7 @@ def test_too_many_failures_refuse_the_score(judged_by, answers, endpoint, tmp_pa
 
 
 def test_a_judge_that_is_not_there_is_named(judged_by, answers, tmp_path):
+    started = time.monotonic()
     with pytest.raises(JudgeError, match=r"http://127\.0\.0\.1:9/v1 cannot be reached"):
         stage.judge(
             judged_by(base_url="http://127.0.0.1:9/v1", max_retries=1),
@@ -185,6 +186,7 @@ def test_a_judge_that_is_not_there_is_named(judged_by, answers, tmp_path):
             tmp_path / "cache",
             SILENT,
         )
+    assert time.monotonic() - started < 10
 
 
 def test_a_judge_that_dies_on_the_way_is_given_up_and_its_verdicts_kept(

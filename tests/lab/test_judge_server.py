@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -134,11 +135,13 @@ def test_32_connections_at_once(address):
 
 
 def test_the_program_prints_its_address_and_ends_with_its_input():
+    started = time.monotonic()
     command = [sys.executable, "-m", "rlhf_eval.lab.judge_server", "--noise", "0"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None
     assert process.stdout is not None
     address = process.stdout.readline().strip().removesuffix("/v1")
+    assert time.monotonic() - started < 2
     with urllib.request.urlopen(f"{address}/v1/models", timeout=5) as response:
         assert [model["id"] for model in json.load(response)["data"]] == [MODEL]
     process.stdin.close()

@@ -119,8 +119,10 @@ def test_hung_and_killed_clients_delay_no_one(address: str, conversations: Calla
         client = socket.create_connection((host, int(port)))
         client.sendall(b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
         client.close()
+    began = time.monotonic()
     batch = load_reward_model(remote(address, deadline_seconds=20)).score(conversations(8, seed=3))
     assert batch.valid.all()
+    assert time.monotonic() - began < 10
     for client in hung:
         client.close()
 

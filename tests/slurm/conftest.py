@@ -57,6 +57,10 @@ class Login:
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
+    def lab_but_steps(self) -> list[str]:
+        """The lab's overrides, without how long its trainings are."""
+        return [w for w in self.lab if not w.startswith(("algorithm.steps", "algorithm.checkpoint"))]
+
     def sweep(self, *words: str) -> Any:
         """Submit a sweep of small lab runs."""
         return self.json("sweep", *self.lab, resources(), "cluster.signal_seconds=60", *words)

@@ -35,8 +35,7 @@ WEIGHTS = "stages/train/policy/model.safetensors"
 def undisturbed_results(login: Login) -> dict[str, str]:
     """SHA-256 of what such a run leaves when nothing happens to it."""
     (login.workdir / "paced.py").write_text(PACED)
-    words = [word for word in login.lab if not word.startswith(("algorithm.steps", "algorithm.checkpoint"))]
-    done = login.call("run", *words, *LONG, "--experiment", "undisturbed")
+    done = login.call("run", *login.lab_but_steps(), *LONG, "--experiment", "undisturbed")
     assert done.returncode == 0, done.stderr
     return results(only_run(login, "undisturbed"))
 
@@ -52,9 +51,8 @@ def results(run: Path) -> dict[str, str]:
 
 def begin(login: Login, experiment: str, *words: str) -> tuple[str, str]:
     """Submit such a run and wait until it trains; its directory and its training's task."""
-    lab = [word for word in login.lab if not word.startswith(("algorithm.steps", "algorithm.checkpoint"))]
     settings = [resources(), "cluster.signal_seconds=60", *words]
-    told = login.json("sweep", *lab, *LONG, *settings, "--experiment", experiment)
+    told = login.json("sweep", *login.lab_but_steps(), *LONG, *settings, "--experiment", experiment)
     run = f"runs/{experiment}/{told['submitted'][0]}"
     login.wait_for_step(run, SOME_STEPS)
     (train,) = (job["job_id"] for job in told["jobs"] if job["name"] == "train-1")

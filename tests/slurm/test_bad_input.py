@@ -98,8 +98,7 @@ def test_a_configuration_edited_after_freezing(login: Login) -> None:
 
 def test_a_run_directory_deleted_under_a_running_job(login: Login) -> None:
     steps = ("algorithm.steps=400", "algorithm.checkpoint_every=100")
-    words = [word for word in login.lab if not word.startswith(("algorithm.steps", "algorithm.checkpoint"))]
-    told = login.json("sweep", *words, *steps, *ONE, resources(), "--experiment", "deleted")
+    told = login.json("sweep", *login.lab_but_steps(), *steps, *ONE, resources(), "--experiment", "deleted")
     run = login.workdir / "runs" / "deleted" / told["submitted"][0]
     login.wait_for_step(str(run.relative_to(login.workdir)), 5)
     shutil.rmtree(run, ignore_errors=True)
@@ -111,7 +110,7 @@ def test_a_run_directory_deleted_under_a_running_job(login: Login) -> None:
     )
     assert "was deleted or moved away while its run was executing" in login.tail("runs/deleted")
     assert login.json("status", "runs/deleted") == []
-    again = login.json("sweep", *words, *steps, *ONE, resources(), "--experiment", "deleted")
+    again = login.json("sweep", *login.lab_but_steps(), *steps, *ONE, resources(), "--experiment", "deleted")
     assert again["submitted"] == [run.name]
     login.call("cancel", "runs/deleted")
     login.wait_for_end("runs/deleted", 60)

@@ -56,8 +56,15 @@ def test_attempts_are_limited_and_a_crash_is_not_repeated(login: Login, undistur
 
 def test_every_task_of_an_array_continues(login: Login, undisturbed: dict[str, str]) -> None:
     """One task of every array has the array's own number for a job id: here the last that runs."""
-    lab = [word for word in login.lab if not word.startswith(("algorithm.steps", "algorithm.checkpoint"))]
-    words = [*lab, *LONG, "seed=0,1", resources(), "cluster.signal_seconds=60", "--experiment", "both"]
+    words = [
+        *login.lab_but_steps(),
+        *LONG,
+        "seed=0,1",
+        resources(),
+        "cluster.signal_seconds=60",
+        "--experiment",
+        "both",
+    ]
     told = login.json("sweep", *words)
     for run in told["submitted"]:
         login.wait_for_step(f"runs/both/{run}", SOME_STEPS)

@@ -24,14 +24,16 @@ from rlhf_eval.training.launch import launch
 FULL, LORA = (), ("algorithm.lora={rank: 4}",)
 COMBINATIONS = [
     ("ddp", "grpo", FULL),
+    ("ddp", "rloo", FULL),
     ("ddp", "ppo", LORA),
     ("zero2", "grpo", FULL),
+    ("zero2", "rloo", FULL),
     ("zero2", "ppo", LORA),
     ("zero3", "grpo", FULL),
+    ("zero3", "rloo", FULL),
     ("zero3", "ppo", LORA),
     ("zero3", "ppo", FULL),
 ]
-STRATEGIES = ("ddp", "zero2", "zero3")
 
 
 def words_of(strategy: str, algorithm: str, lora: tuple[str, ...]) -> list[str]:
@@ -109,28 +111,10 @@ def test_two_processes_train_and_after_kill_9_continue(
         assert time.monotonic() < deadline
         time.sleep(0.05)
     results[strategy, algorithm, bool(lora)] = finish(config, tmp_path)
-    is_whole(config, tmp_path, algorithm, lora)
-
-
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_rloo_too(
-    training: Callable[..., RunConfig],
-    results: dict[tuple[str, str, bool], dict[str, Any]],
-    strategy: str,
-    tmp_path: Path,
-) -> None:
-    """It writes the checkpoints that GRPO does; test_resume.py kills it."""
-    config = training(*words_of(strategy, "rloo", FULL))
-    results[strategy, "rloo", False] = finish(config, tmp_path)
-    is_whole(config, tmp_path, "rloo", FULL)
-
-
-def is_whole(config: RunConfig, run: Path, algorithm: str, lora: tuple[str, ...]) -> None:
-    """Every step was trained once, and what was published and saved is complete."""
-    assert steps(run) == [1, 2, 3, 4]
-    folder = run / "stages" / "train" / "policy"
+    assert steps(tmp_path) == [1, 2, 3, 4]
+    folder = tmp_path / "stages" / "train" / "policy"
     loads_with_plain_libraries(folder, config.policy.model, bool(lora))
-    checkpoint = run / "stages" / "train" / "checkpoints" / "checkpoint-4"
+    checkpoint = tmp_path / "stages" / "train" / "checkpoints" / "checkpoint-4"
     assert (checkpoint / "critic.safetensors").exists() == (algorithm == "ppo")
 
 
@@ -152,13 +136,21 @@ def loads_with_plain_libraries(folder: Path, base: str, lora: bool) -> None:
     assert 1e-4 < moved < 10
 
 
-@pytest.mark.parametrize(("algorithm", "lora"), [("grpo", False), ("rloo", False), ("ppo", True)])
+@pytest.mark.parametrize(
+    ("algorithm", "lora", "strategies"),
+    [
+        ("grpo", False, ("ddp", "zero2", "zero3")),
+        ("rloo", False, ("ddp", "zero2", "zero3")),
+        ("ppo", True, ("ddp", "zero2", "zero3")),
+    ],
+)
 def test_strategies_end_with_the_same_weights(
     results: dict[tuple[str, str, bool], dict[str, Any]],
     algorithm: str,
     lora: bool,
+    strategies: tuple[str, ...],
 ) -> None:
-    found = [results[strategy, algorithm, lora] for strategy in STRATEGIES]
+    found = [results[strategy, algorithm, lora] for strategy in strategies]
     for other in found[1:]:
         assert other.keys() == found[0].keys()
         assert max((other[name] - found[0][name]).abs().max().item() for name in other) < 1e-5
