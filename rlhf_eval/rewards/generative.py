@@ -8,7 +8,7 @@ import numpy as np
 from rlhf_eval.config.reward_schema import RewardModelConfig
 from rlhf_eval.config.schema import GenerationConfig
 from rlhf_eval.errors import DataError
-from rlhf_eval.records import Conversation, Prompt, as_json
+from rlhf_eval.records import Conversation, Prompt, as_json, as_messages
 from rlhf_eval.rewards.batching import batches_by_tokens
 from rlhf_eval.rewards.endpoint import endpoint_of, post_all
 from rlhf_eval.rewards.local import Tokens, last_positions, load_model, load_tokenizer, padded
@@ -62,11 +62,10 @@ class LocalEngine:
         self.labels = self._label_tokens() if self.verdict.read == "probabilities" else []
 
     def __call__(self, questions: Sequence[Conversation]) -> np.ndarray:
-        texts = [self.render.text(question, add_generation_prompt=True) for question in questions]
-        fits = [len(ids) <= self.config.max_length for ids in self.render.ids(texts)]
+        fits = [len(ids) <= self.config.max_length for ids in self.render.opened(questions)]
         if self.verdict.read == "text":
             return self._from_text(questions, fits)
-        sequences = self.render.ids([text + self.verdict.opening for text in texts])
+        sequences = self.render.opened(questions, self.verdict.opening)
         asked = list(dict.fromkeys(ids for ids, fit in zip(sequences, fits, strict=True) if fit))
         found: dict[Tokens, np.ndarray] = {}
         for batch in batches_by_tokens(asked, self.config.batch_tokens):
@@ -96,7 +95,7 @@ class LocalEngine:
         asked = [prompt for prompt, fit in zip(prompts, fits, strict=True) if fit]
         for start in range(0, len(asked), TEXT_BATCH):
             batch = asked[start : start + TEXT_BATCH]
-            completions, _ = sample(self.model, self.render.tokenizer, batch, sampling, start)
+            completions, _ = sample(self.model, RenderedTokenizer(self.render), batch, sampling, start)
             texts |= {completion.prompt_id: completion.text for completion in completions}
         return np.array([read_label(texts.get(p.id, ""), self.verdict) for p in prompts]).reshape(
             -1, len(self.verdict.labels)
@@ -119,6 +118,20 @@ class LocalEngine:
                 "Choose other reward_model.verdict.labels or another opening, or set read=text.",
             )
         return firsts
+
+
+class RenderedTokenizer:
+    """A tokenizer for `sample` that renders prompts by the policies of `render`."""
+
+    def __init__(self, render: Renderer) -> None:
+        self.render = render
+
+    def apply_chat_template(self, messages: Sequence[Any], **options: Any) -> list[int]:
+        """Token ids with the assistant's turn opened, the only use that `sample` makes of it."""
+        return list(self.render.opened([as_messages(messages)])[0])
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.render.tokenizer, name)
 
 
 class ApiEngine:

@@ -31,9 +31,7 @@ class ImplicitRewardModel(PointwiseRewardModel):
     def score(self, conversations: Sequence[Conversation]) -> ScoreBatch:
         """Score each conversation; equal ones are computed once, in batches of similar lengths."""
         whole = self.render(conversations)
-        prompts = self.render.ids(
-            [self.render.text(c[:-1], add_generation_prompt=True) for c in conversations]
-        )
+        prompts = self.render.opened([c[:-1] for c in conversations])
         # From the right, so that a conversation cut on the left keeps its answer.
         sizes = {
             ids: _answer_size(full, prompt)

@@ -13,9 +13,8 @@ from rlhf_eval.errors import ConfigError, DataError
 from rlhf_eval.records import Conversation, ScoreBatch
 from rlhf_eval.rewards.batching import batches_by_tokens
 from rlhf_eval.rewards.interface import PointwiseRewardModel
-from rlhf_eval.rewards.rendering import Renderer
+from rlhf_eval.rewards.rendering import Renderer, Tokens
 
-Tokens = tuple[int, ...]
 COMMIT_LENGTH = 40
 
 

@@ -176,8 +176,9 @@ def _openrlhf(config: RewardModelConfig) -> Protocol:
     return Protocol(
         "/get_reward",
         # Its server tokenises without special tokens, and cuts what is too long without a word.
+        # As in OpenRLHF, a query begins with its prompt.
         prepare=lambda conversations: [
-            (render.whole(c), render.text(c[:-1], add_generation_prompt=True)) if ids else None
+            (render.whole(c), render.begun(render.text(c[:-1], add_generation_prompt=True))) if ids else None
             for c, ids in zip(conversations, render(conversations), strict=True)
         ],
         body=lambda chunk: {

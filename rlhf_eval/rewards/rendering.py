@@ -9,6 +9,7 @@ from rlhf_eval.errors import DataError
 from rlhf_eval.records import Conversation, Message, as_json
 from rlhf_eval.sources import resolve
 
+Tokens = tuple[int, ...]
 ROLES = ("system", "user", "assistant")
 
 
@@ -64,6 +65,10 @@ class Renderer:
     Attributes:
         tokenizer: the reward model's own.
         config: its policies on template, beginning of sequence, system turn and length.
+        beginning: token ids that may open a conversation: those that the tokenizer puts before every text,
+            or its BOS token if it puts none.
+        before: token ids put before every text under the policy; empty if the tokenizer puts none.
+        after: the same for the end.
     """
 
     def __init__(self, tokenizer: Any, config: RewardModelConfig) -> None:
@@ -75,6 +80,10 @@ class Renderer:
                 f"The tokenizer of '{config.model}' has no chat template.",
                 "Name a file with one in reward_model.chat_template.",
             )
+        before, after = _added(tokenizer)
+        bos = tokenizer.bos_token_id
+        self.beginning: Tokens = before or (() if bos is None else (bos,))
+        self.before, self.after = (before, after) if config.bos == "once" else ((), ())
 
     def text(self, conversation: Conversation, **options: Any) -> str:
         """The conversation as the chat template writes it."""
@@ -85,27 +94,51 @@ class Renderer:
             **options,
         )
 
+    def begun(self, text: str) -> str:
+        """The rendered text with its beginning written out, for servers that add none.
+
+        It begins as `ids` does, so that one configuration gives a model the same beginning everywhere.
+        """
+        return "".join(self.tokenizer.convert_ids_to_tokens(list(self.before))) + self._bare(text)
+
     def whole(self, conversation: Conversation) -> str:
-        """The rendered text with its beginning and its end written out, for servers that add neither.
+        """The conversation's text with its beginning and its end written out, for servers that add neither.
 
         It ends as OpenRLHF's reward models were trained: without line feeds, then with the end token.
         """
-        text = self.text(conversation).removeprefix(self.tokenizer.bos_token or "").rstrip("\n")
-        begin = "" if self.config.bos == "none" else self.tokenizer.bos_token or ""
+        text = self.begun(self.text(conversation)).rstrip("\n")
         end = self.tokenizer.eos_token or ""
-        return begin + text + ("" if text.endswith(end) else f" {end}")
+        return text + ("" if text.endswith(end) else f" {end}")
 
-    def ids(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
+    def ids(self, texts: Sequence[str]) -> list[Tokens]:
         """Token ids of rendered texts, whatever their length."""
+        return [(*ids, *self.after) for ids in self._begun_ids(texts)]
+
+    def opened(self, questions: Sequence[Conversation], words: str = "") -> list[Tokens]:
+        """Token ids of questions with the assistant's turn opened, for a model that continues them.
+
+        Args:
+            words: the assistant's first words.
+        """
+        return self._begun_ids([self.text(q, add_generation_prompt=True) + words for q in questions])
+
+    def _begun_ids(self, texts: Sequence[str]) -> list[Tokens]:
         if not texts:
             return []
-        bos, policy = self.tokenizer.bos_token, self.config.bos
-        if bos and policy != "template":
-            texts = [text.removeprefix(bos) for text in texts]
-        encoded = self.tokenizer(list(texts), add_special_tokens=policy == "once").input_ids
-        return [tuple(ids) for ids in encoded]
+        encoded = self.tokenizer([self._bare(text) for text in texts], add_special_tokens=False).input_ids
+        return [(*self.before, *ids) for ids in encoded]
 
-    def __call__(self, conversations: Sequence[Conversation]) -> list[tuple[int, ...] | None]:
+    def _bare(self, text: str) -> str:
+        """The text without its beginning if the tokenizer puts one there or the policy forbids it.
+
+        Otherwise the beginning that the template wrote is the only one, and it stays.
+        """
+        if self.before or self.config.bos == "none":
+            for token in self.tokenizer.convert_ids_to_tokens(list(self.beginning)):
+                text = text.removeprefix(token)
+        return text
+
+    def __call__(self, conversations: Sequence[Conversation]) -> list[Tokens | None]:
         """Token ids of each conversation; None for one that is too long and to be masked.
 
         Raises:
@@ -117,7 +150,7 @@ class Renderer:
             for number, ids in enumerate(self.ids([self.text(c) for c in conversations]), 1)
         ]
 
-    def _fitted(self, ids: tuple[int, ...], number: int) -> tuple[int, ...] | None:
+    def _fitted(self, ids: Tokens, number: int) -> Tokens | None:
         limit, policy = self.config.max_length, self.config.overlong
         if len(ids) <= limit:
             return ids
@@ -129,5 +162,16 @@ class Renderer:
             )
         if policy == "mask":
             return None
-        start = ids[:1] if ids[0] == self.tokenizer.bos_token_id else ()
-        return (*start, *ids[len(ids) - limit + len(start) :])
+        size = len(self.beginning)
+        if ids[:size] != self.beginning:
+            return ids[-limit:]
+        rest = ids[len(ids) - limit + size :]
+        # ChatML's BOS opens every turn: a cut at the start of one leaves it there already.
+        return rest if rest[:size] == self.beginning else (*self.beginning, *rest)
+
+
+def _added(tokenizer: Any) -> tuple[Tokens, Tokens]:
+    """Token ids that the tokenizer puts before and after every text."""
+    bare, full = tokenizer("x", add_special_tokens=False).input_ids, tokenizer("x").input_ids
+    start = max(n for n in range(len(full) + 1) if full[n : n + len(bare)] == bare)
+    return tuple(full[:start]), tuple(full[start + len(bare) :])
