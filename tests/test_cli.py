@@ -158,7 +158,8 @@ def test_rank_json_is_the_contract(experiment: Path, capsys: pytest.CaptureFixtu
         "reward_model control n_seeds score low high rank rank_low rank_high "
         "benchmark benchmark_low benchmark_high benchmark_n gold probability_best tier "
         "difference difference_low difference_high better_than_untrained "
-        "control_difference control_difference_low control_difference_high".split()
+        "control_difference control_difference_low control_difference_high "
+        "training_steps no_gradient_steps warning".split()
     )
     assert rows[0]["score"] == pytest.approx(70)
     assert [row["control"] for row in rows] == [False, False, True]
@@ -187,7 +188,7 @@ def test_status_tells_failed_from_interrupted(experiment: Path, capsys: pytest.C
     rows = printed_json(capsys, "status", str(experiment), "--json")
     assert list(rows[0]) == (
         "run reward_model seed state stage step steps attempt error updated step_times "
-        "stage_attempt seconds_left jobs waits_for".split()
+        "stage_attempt seconds_left jobs waits_for training_steps no_gradient_steps warning".split()
     )
     states = {(row["reward_model"], row["seed"]): row for row in rows}
     assert states["lab_clean", 0]["state"] == "done"

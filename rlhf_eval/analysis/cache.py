@@ -22,7 +22,7 @@ from typing import Any, Generic, TypeVar
 from rlhf_eval import __version__
 
 FOLDER = ".cache"
-FORMAT = 1
+FORMAT = 2
 """Counted up when what is kept changes its meaning."""
 SETTLED_SECONDS = 2.0
 """Age from which a file that is written again surely gets another stamp: the coarsest clock of a file system

@@ -132,6 +132,9 @@ COLUMNS = (
         ("benchmark_high.*", "Float64", "%", "upper end of its 95 % interval"),
         ("benchmark_n.*", "Int64", "items", "items that it is over"),
         ("training_seconds", "Float64", "s", "time of all training steps together"),
+        ("training_steps", "Int64", "steps", "training steps that were done"),
+        ("no_gradient_steps", "Int64", "steps", "those of them in which the rewards gave the policy nothing "
+         "to learn from"),
     ),
 )  # fmt: skip
 

@@ -20,7 +20,15 @@ from rlhf_eval.analysis.intervals import LEVEL, Estimates, percentile_interval, 
 from rlhf_eval.analysis.metrics import Metric
 from rlhf_eval.analysis.scores import Group, estimates_of, metric_named
 from rlhf_eval.analysis.selection import choices_in_words
-from rlhf_eval.analysis.summaries import accuracy, benchmark_fields, gold, scores_of, spearman_gold
+from rlhf_eval.analysis.summaries import (
+    accuracy,
+    benchmark_fields,
+    gold,
+    gradient_notes,
+    scores_of,
+    spearman_gold,
+    training_fields,
+)
 from rlhf_eval.errors import ConfigError, DataError, did_you_mean
 
 
@@ -40,6 +48,9 @@ class RankRow:
         control_difference, …: its lead over the best control (another one, for a control); None without one.
         benchmark, benchmark_low, benchmark_high: accuracy on the chosen benchmark; None if not measured.
         gold: mean gold utility of the policies' answers, in the gold reward model's unit, or None.
+        training_steps, no_gradient_steps: summed over its runs; in the latter the rewards gave the policy
+            nothing to learn from.
+        warning: in words, if those are more than half of the steps of some run; None otherwise.
         scores: every metric of METRICS that the runs hold.
         benchmarks: accuracy on every benchmark.
     """
@@ -67,6 +78,9 @@ class RankRow:
     control_difference: float | None
     control_difference_low: float | None
     control_difference_high: float | None
+    training_steps: int
+    no_gradient_steps: int
+    warning: str | None
     scores: dict[str, float]
     benchmarks: dict[str, float]
 
@@ -94,7 +108,8 @@ class Ranking:
         spearman_gold: Spearman correlation of score and gold utility over the rows; None without gold
             or with fewer than three rows.
         skipped: unfinished runs and where each one is.
-        notes: what a reader must know about the intervals and the choice of a point of the grid.
+        notes: what a reader must know about the intervals, the choice of a point of the grid, and trainings
+            that taught nothing.
         draws: shape (bootstraps, rows): scores in percent, columns in the order of `rows`.
         apart: shape (rows, rows), bool: which pairs can be told apart, Holm over all of them.
     """
@@ -232,19 +247,21 @@ def ranking_of(
             **control_leads[i],
             **benchmark_fields(everything[i], benchmark),
             gold=gold(everything[i]),
+            **training_fields(everything[i]),
             scores=scores_of(everything[i]),
             benchmarks={b: value for b in benchmarks if (value := accuracy(everything[i], b)) is not None},
         )
         for i, name in enumerate(names)
     ]
     order = sorted(range(len(rows)), key=lambda i: (-rows[i].score, rows[i].reward_model))
+    ranked = tuple(rows[i] for i in order)
     choices = {run.reward_model: run.choice for group in everything for run in group if run.choice}
     n_prompts = sum(len(part) for part in estimates.influence.values())
     return Ranking(
         metric=metric,
         benchmark=benchmark,
         benchmarks=benchmarks,
-        rows=tuple(rows[i] for i in order),
+        rows=ranked,
         untrained=None
         if untrained is None
         else Untrained(
@@ -259,7 +276,7 @@ def ranking_of(
         n_prompts=n_prompts,
         spearman_gold=spearman_gold(rows),
         skipped=tuple((run.path.name, run.state) for run in runs if not run.finished),
-        notes=(*_notes(rows, estimates), *choices_in_words(choices)),
+        notes=(*_notes(rows, estimates), *choices_in_words(choices), *gradient_notes(ranked)),
         draws=draws[:, order],
         apart=apart[np.ix_(order, order)],
     )

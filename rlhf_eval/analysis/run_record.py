@@ -14,12 +14,16 @@ from rlhf_eval.config.grid import Point, grid_point
 from rlhf_eval.config.schema import RunConfig
 from rlhf_eval.errors import DataError, did_you_mean
 from rlhf_eval.files import read_json, read_jsonl
+from rlhf_eval.learning import gradient_steps, gradient_warning
 
 BENCHMARK, DONE = "stages/benchmark/results.json", "stages/score/done.json"
 SCORES, PER_PROMPT = "stages/score/scores.json", "stages/score/per_prompt.jsonl"
 MEASURES = ("kl", "proxy_reward", "gold_reward", "length_tokens")
 """The numbers of a checkpoint that every analysis uses."""
-READ_AS_THEY_ARE = ("scores", "curves", "benchmarks", "status", "manifest", "training_seconds")
+READ_AS_THEY_ARE = (
+    *("scores", "curves", "benchmarks", "status", "manifest"),
+    *("training_seconds", "training_steps", "no_gradient_steps"),
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,6 +40,8 @@ class RunRecord:
         status: `status.json`; empty where there is none.
         manifest: `manifest.json`; empty where there is none.
         training_seconds: of all training steps together; None where `metrics.jsonl` has none.
+        training_steps: those in `metrics.jsonl`.
+        no_gradient_steps: those of them in which the rewards gave the policy nothing to learn from.
         choice: of the point of the grid that its reward model is ranked at; None without a grid, and before
             `load_runs` has made it.
     """
@@ -51,6 +57,8 @@ class RunRecord:
     status: dict[str, Any]
     manifest: dict[str, Any]
     training_seconds: float | None
+    training_steps: int
+    no_gradient_steps: int
     choice: GridChoice | None = None
 
     @property
@@ -95,6 +103,11 @@ class RunRecord:
         stage = f" in {self.status['stage']}" if self.status.get("stage") else ""
         error = f": {self.status['error']}" if self.status.get("error") else ""
         return f"{state}{stage}{error}"
+
+    @property
+    def warning(self) -> str | None:
+        """In words, if more than half of its training steps had no gradient; None otherwise."""
+        return gradient_warning(self.no_gradient_steps, self.training_steps)
 
 
 def read_runs(folder: Path) -> list[RunRecord]:
@@ -141,7 +154,6 @@ def read_record(path: Path) -> RunRecord:
         DataError: another file is.
     """
     finished = (path / DONE).exists()
-    curves, training_seconds = _metrics(path / "metrics.jsonl")
     return RunRecord(
         path=path,
         config=load(path / "config.yaml"),
@@ -149,21 +161,21 @@ def read_record(path: Path) -> RunRecord:
         finished=finished,
         scores=_object(path / SCORES) if finished else {},
         per_prompt={},
-        curves=curves,
         benchmarks=_object_if_there(path / BENCHMARK),
         status=_object_if_there(path / "status.json"),
         manifest=_object_if_there(path / "manifest.json"),
-        training_seconds=training_seconds,
+        **_metrics(path / "metrics.jsonl"),
     )
 
 
-def _metrics(path: Path) -> tuple[tuple[dict[str, Any], ...], float | None]:
-    """The checkpoint rows by step, and the seconds of all training steps; the last word on a step counts."""
+def _metrics(path: Path) -> dict[str, Any]:
+    """The checkpoint rows by step, and the totals over training steps; the last word on a step counts."""
     rows = _lines(path) if path.exists() else []
     try:
         curve = {row["step"]: row for row in rows if row.get("kind") == "checkpoint"}
         steps = [row for row in rows if row.get("kind") == "train" and "seconds" in row]
         seconds = {row["step"]: row["seconds"] for row in steps}
+        no_gradient_steps, training_steps = gradient_steps(rows)
         measured = [row.get(name) for row in curve.values() for name in MEASURES]
         numbers = [*curve, *seconds.values(), *(value for value in measured if value is not None)]
         if wrong := [value for value in numbers if not isinstance(value, int | float)]:
@@ -174,7 +186,12 @@ def _metrics(path: Path) -> tuple[tuple[dict[str, Any], ...], float | None]:
             "Remove that line; or delete the file and the folder stages/train beside it, and give the run's "
             "command again.",
         ) from error
-    return tuple(row for _, row in sorted(curve.items())), sum(seconds.values()) if seconds else None
+    return {
+        "curves": tuple(row for _, row in sorted(curve.items())),
+        "training_seconds": sum(seconds.values()) if seconds else None,
+        "training_steps": training_steps,
+        "no_gradient_steps": no_gradient_steps,
+    }
 
 
 def _lines(path: Path) -> list[Any]:

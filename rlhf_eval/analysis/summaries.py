@@ -8,6 +8,7 @@ import numpy as np
 from rlhf_eval.analysis.coefficients import spearman
 from rlhf_eval.analysis.experiment import RunRecord
 from rlhf_eval.analysis.metrics import METRICS
+from rlhf_eval.learning import gradient_warning
 
 
 def _mean(values: list[Any]) -> float | None:
@@ -46,6 +47,27 @@ def scores_of(group: list[RunRecord]) -> dict[str, float]:
         for m in METRICS.values()
     }
     return {name: mean for name, mean in means.items() if mean is not None}
+
+
+def training_fields(group: list[RunRecord]) -> dict[str, Any]:
+    """Training steps and those without gradient, of all runs; and a warning of the runs that have one."""
+    trained = [run for run in group if run.training_steps]
+    warned = [run for run in trained if run.warning]
+    without, steps = _gradient_steps(trained)
+    warning = gradient_warning(*_gradient_steps(warned))
+    if warning and len(trained) > 1:
+        warning += f", {len(warned)} of {len(trained)} runs"
+    return {"training_steps": steps, "no_gradient_steps": without, "warning": warning}
+
+
+def _gradient_steps(runs: list[RunRecord]) -> tuple[int, int]:
+    return sum(run.no_gradient_steps for run in runs), sum(run.training_steps for run in runs)
+
+
+def gradient_notes(rows: Sequence[Any]) -> list[str]:
+    """A note that names the reward models with a warning; nothing where there are none."""
+    warned = "; ".join(f"{row.reward_model} ({row.warning})" for row in rows if row.warning)
+    return [f"In most training steps the rewards taught the policy nothing: {warned}."] if warned else []
 
 
 def spearman_gold(rows: Sequence[Any]) -> float | None:

@@ -138,7 +138,8 @@ def _checkpoints(run: RunRecord) -> list[Row]:
 def _results(run: RunRecord) -> Row:
     """What is known of the run as a whole: scores of its final policy, benchmarks, totals."""
     file = "stages/score/scores.json"
-    found: Row = {"training_seconds": run.training_seconds}
+    totals = ("training_seconds", "training_steps", "no_gradient_steps")
+    found: Row = {name: getattr(run, name) for name in totals}
     suspicious = _object(run, file, run.scores, "suspicious_answers")
     for evaluation in ("alpaca_eval", "arena_hard"):
         scores = _object(run, file, run.scores, evaluation)

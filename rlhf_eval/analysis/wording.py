@@ -12,7 +12,7 @@ LISTED = 8
 
 def headline(ranking: Ranking) -> list[str]:
     """Which reward model is best, how sure that is, and how much the benchmark told."""
-    sentences = [*_best(ranking), *_untrained(ranking), *_benchmark(ranking)]
+    sentences = [*_best(ranking), *_untrained(ranking), *_gradients(ranking), *_benchmark(ranking)]
     if ranking.spearman_gold is not None:
         sentences.append(
             f"Against the gold utility, which is known here, the ranking has a Spearman correlation of "
@@ -65,6 +65,14 @@ def _untrained(ranking: Ranking) -> list[str]:
     if not worse:
         return [f"Every candidate's policy is better than {base}."]
     return [f"Not shown to be better than {base}: {_list(worse)}."]
+
+
+def _gradients(ranking: Ranking) -> list[str]:
+    candidates = [row for row in ranking.rows if not row.control]
+    warned = [f"{row.reward_model} ({row.warning})" for row in candidates if row.warning]
+    return (
+        [f"In most training steps the rewards taught the policy nothing: {_list(warned)}."] if warned else []
+    )
 
 
 def _benchmark(ranking: Ranking) -> list[str]:

@@ -82,7 +82,7 @@ def with_benchmarks(overrides: list[str], names: list[str], experiment: str | No
     base = ["experiment=lab"]
     own = {name for name in names if name.startswith("lab_")}
     added = [f"+benchmark@benchmarks.{name}={name}" for name in names if name not in own]
-    config = compose([*base, *added, *overrides])
+    config = compose([*base, *added, *overrides], trains=False)
     check_kinds(config)
     named = any(word.startswith("experiment=") for word in overrides)
     return check_names(replace(config, experiment=experiment or (config.experiment if named else "default")))

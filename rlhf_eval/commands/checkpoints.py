@@ -56,6 +56,7 @@ def _row(run: Any, kl: float | None, choice: Any) -> dict[str, Any]:
         "grid": dict(run.point),
         "chosen": None if choice is None else run.point == choice.point,
         **{name: place and asdict(place) for name, place in zip(PLACES, places, strict=True)},
+        **{name: getattr(run, name) for name in ("training_steps", "no_gradient_steps", "warning")},
     }
 
 
@@ -83,7 +84,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
 def _cells(row: dict[str, Any], settings: list[str], fields: list[str]) -> Iterator[str]:
     yield from (row[name] for name in settings)
     marks = {"control": row["control"], "unfinished": not row["finished"], "chosen": row["chosen"]}
-    marked = ", ".join(mark for mark, holds in marks.items() if holds)
+    marked = ", ".join([*(mark for mark, holds in marks.items() if holds), *filter(None, [row["warning"]])])
     yield f"{row['reward_model']} ({marked})" if marked else row["reward_model"]
     yield str(row["seed"])
     yield from (str(row["grid"].get(name, "")) for name in fields)

@@ -67,7 +67,7 @@ def reward_model_of(overrides: Sequence[str], silent: bool = False) -> Any:
     from rlhf_eval.rewards.kinds import check_kinds
     from rlhf_eval.sources import localise
 
-    config = compose(["experiment=lab", *overrides])
+    config = compose(["experiment=lab", *overrides], trains=False)
     check_kinds(config)
     require_inputs(config)
     with progress_for_terminal(silent=silent) as progress:

@@ -90,7 +90,10 @@ def _run_frozen(options: Namespace) -> int:
 
 def _tell_scores(path: Path) -> int:
     from rlhf_eval.files import read_json
+    from rlhf_eval.learning import gradient_steps_in, gradient_warning
 
+    if warning := gradient_warning(*gradient_steps_in(path / "metrics.jsonl")):
+        print(f"training: {warning}")
     if not (path / "stages" / "score" / "done.json").exists():
         return 0
     scores = read_json(path / "stages" / "score" / "scores.json")

@@ -216,7 +216,8 @@ def _status_table(rows: Sequence[Any]) -> Any:
     for row in rows:
         step = f"{row.step}/{row.steps}" if row.steps else ""
         left = _duration(row.seconds_left) if row.seconds_left is not None and row.state == "running" else ""
-        said = row.error or (f"waits: {row.waits_for}" if row.waits_for else "")
+        waits = f"waits: {row.waits_for}" if row.waits_for else None
+        said = "; ".join(filter(None, (row.error or waits, row.warning)))
         times = row.step_times or ""
         cells.append(
             (
@@ -239,7 +240,9 @@ def _counts(rows: Sequence[Any]) -> str:
     from rlhf_eval.sweep.status import STATES
 
     counts = Counter(row.state for row in rows)
-    return f"{len(rows)} runs: " + ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
+    told = f"{len(rows)} runs: " + ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
+    warned = sum(row.warning is not None for row in rows)
+    return told + (f"; {warned} without gradient in most steps" if warned else "")
 
 
 def _duration(seconds: float) -> str:

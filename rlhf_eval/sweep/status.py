@@ -11,6 +11,7 @@ from shutil import which
 from rlhf_eval.config.compose import CHECKSUM, is_edited, load
 from rlhf_eval.errors import ConfigError
 from rlhf_eval.files import read_tail
+from rlhf_eval.learning import gradient_steps_in, gradient_warning
 from rlhf_eval.runs.directory import RunDirectory, run_directories
 from rlhf_eval.runs.step_times import StepTimes, step_times
 from rlhf_eval.sweep import slurm
@@ -36,6 +37,9 @@ class RunStatus:
         seconds_left: of the stage under way, by its last steps; None where that is not known.
         jobs: its tasks in SLURM's queue, such as 12_3.
         waits_for: SLURM's reason why the next of them does not run yet.
+        training_steps: those in its `metrics.jsonl`.
+        no_gradient_steps: those of them in which the rewards gave the policy nothing to learn from.
+        warning: in words, if those are more than half; None otherwise.
     """
 
     run: str
@@ -53,6 +57,9 @@ class RunStatus:
     seconds_left: float | None
     jobs: tuple[str, ...] = ()
     waits_for: str | None = None
+    training_steps: int = 0
+    no_gradient_steps: int = 0
+    warning: str | None = None
 
 
 def statuses(experiment: Path) -> tuple[list[RunStatus], list[str]]:
@@ -96,6 +103,7 @@ def hopeless(states: Iterable[TaskState]) -> list[str]:
 def _from_directory(directory: RunDirectory) -> RunStatus:
     now, times = directory.status(), step_times(directory.metrics_file)
     left = (now["steps"] - now["step"]) * times.seconds if times and now["stage"] == "train" else None
+    no_gradient_steps, training_steps = gradient_steps_in(directory.metrics_file)
     row = RunStatus(
         run=directory.path.name,
         reward_model=None,
@@ -110,6 +118,9 @@ def _from_directory(directory: RunDirectory) -> RunStatus:
         updated=now["updated_at"],
         step_times=times,
         seconds_left=left,
+        training_steps=training_steps,
+        no_gradient_steps=no_gradient_steps,
+        warning=gradient_warning(no_gradient_steps, training_steps),
     )
     # Reading a thousand configurations takes seconds; their checksums and the directories' names do not.
     named = NAME.fullmatch(row.run)

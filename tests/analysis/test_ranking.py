@@ -16,6 +16,7 @@ KEYS = ["reward_model", "control", "n_seeds", "score", "low", "high", "rank", "r
 KEYS += ["benchmark", "benchmark_low", "benchmark_high", "benchmark_n", "gold", "probability_best", "tier"]
 KEYS += ["difference", "difference_low", "difference_high", "better_than_untrained"]
 KEYS += ["control_difference", "control_difference_low", "control_difference_high"]
+KEYS += ["training_steps", "no_gradient_steps", "warning"]
 
 
 def printed(ranking: object) -> str:

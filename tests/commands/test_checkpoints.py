@@ -54,6 +54,7 @@ def test_json_has_a_row_for_each_run_and_null_for_what_is_not(
     rows = {row["reward_model"]: row for row in shown_json(capsys, str(tmp_path / "lab"))}
     clean = rows["lab_clean"]
     expected = "run policy algorithm reward_model control seed finished grid chosen last peak equal_kl"
+    expected += " training_steps no_gradient_steps warning"
     assert list(clean) == expected.split()
     assert (clean["seed"], clean["finished"], clean["grid"], clean["chosen"]) == (0, True, {}, None)
     assert clean["last"] == {

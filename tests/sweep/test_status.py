@@ -13,7 +13,7 @@ from rlhf_eval.cli import main
 from rlhf_eval.config.cluster_schema import JobKind, Resources
 from rlhf_eval.config.compose import run_path
 from rlhf_eval.config.schema import RunConfig
-from rlhf_eval.files import write_json
+from rlhf_eval.files import write_json, write_jsonl
 from rlhf_eval.runs import stages
 from rlhf_eval.runs.directory import RunDirectory
 from rlhf_eval.sweep import status
@@ -262,6 +262,46 @@ def test_time_left_by_the_last_steps(experiment: Experiment) -> None:
     assert experiment.row().seconds_left is None
 
 
+@pytest.mark.parametrize(
+    ("without", "steps", "warning"),
+    [
+        (40, 40, "no gradient in 40 of 40 steps"),
+        (12, 12, "no gradient in 12 of 12 steps"),
+        (21, 40, "no gradient in 21 of 40 steps"),
+        (20, 40, None),
+        (0, 40, None),
+    ],
+)
+def test_a_training_that_teaches_nothing_is_warned_of_whether_it_ended_or_not(
+    experiment: Experiment,
+    capsys: pytest.CaptureFixture[str],
+    without: int,
+    steps: int,
+    warning: str | None,
+) -> None:
+    state = "done" if steps == 40 else "interrupted"
+    directory = experiment.run(state=state, stage="train", step=steps, steps=40)
+    write_jsonl(
+        directory.metrics_file,
+        [{"kind": "train", "step": step, "no_gradient": step <= without} for step in range(1, steps + 1)],
+    )
+    row = experiment.row()
+    assert (row.state, row.training_steps, row.no_gradient_steps) == (state, steps, without)
+    assert row.warning == warning
+    assert main(["status", str(experiment.path)]) == 0
+    shown = capsys.readouterr().out
+    assert ("no gradient" in shown) == (warning is not None)
+    assert (warning or "") in shown
+    assert f"1 {state}{'; 1 without gradient in most steps' if warning else ''}\n" in shown
+
+
+def test_a_warning_stands_beside_an_error(experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
+    directory = experiment.run(state="failed", stage="judge", error=WORDS)
+    write_jsonl(directory.metrics_file, [{"kind": "train", "step": 1, "no_gradient": True}])
+    assert main(["status", str(experiment.path)]) == 0
+    assert f"{WORDS}; no gradient in 1 of 1 steps" in " ".join(capsys.readouterr().out.split())
+
+
 def test_clocks_that_differ_are_noted(experiment: Experiment) -> None:
     directory = experiment.run(state="pending")
     experiment.run(seed=1, state="pending")
@@ -279,7 +319,8 @@ def test_the_contract_of_json(experiment: Experiment, capsys: pytest.CaptureFixt
     assert main(command) == 0
     rows = json.loads(capsys.readouterr().out)
     fields = "run reward_model seed state stage step steps attempt error updated step_times stage_attempt"
-    assert [list(row) for row in rows] == [[*fields.split(), "seconds_left", "jobs", "waits_for"]] * 2
+    fields += " seconds_left jobs waits_for training_steps no_gradient_steps warning"
+    assert [list(row) for row in rows] == [fields.split()] * 2
     assert [(row["state"], row["error"], row["attempt"]) for row in rows] == [
         ("failed", WORDS, 2),
         ("pending", None, 0),

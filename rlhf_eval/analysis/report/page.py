@@ -59,6 +59,7 @@ def write_report(
         "length": ranking_tables.length_data(lengths),
         "evaluations": run_tables.evaluation_data(finished),
         "suspicious": run_tables.suspicious_data(finished),
+        "no_gradient": run_tables.no_gradient_data(runs),
         "judges": run_tables.judge_data(finished),
         "failures": failures,
         "costs": costs,

@@ -37,6 +37,7 @@ def ranking_data(ranking: Ranking) -> DataTable:
         number_column("95 %", "difference_low", "difference_high"),
         text_column("Proven better", "better_than_untrained"),
         number_column("Seeds", "n_seeds", digits=None),
+        text_column("No gradient in steps", "no_gradient_in"),
     )
     return DataTable(
         "ranking",
@@ -48,7 +49,7 @@ def ranking_data(ranking: Ranking) -> DataTable:
         "over the reward models.",
         with_data(columns, rows),
         rows,
-        "stages/score/per_prompt.jsonl of every finished run",
+        "stages/score/per_prompt.jsonl and metrics.jsonl of every finished run",
         group="kind",
     )
 
@@ -86,10 +87,11 @@ def _rows(ranking: Ranking) -> list[dict[str, Any]]:
 def _ranked(row: RankRow, ranking: Ranking) -> dict[str, Any]:
     plain = {f.name: getattr(row, f.name) for f in fields(row) if f.name not in ("scores", "benchmarks")}
     share = row.probability_best
+    no_gradient_in = f"{row.no_gradient_steps} of {row.training_steps}" if row.warning else None
     return (
         {"kind": "controls" if row.control else "reward models"}
         | plain
-        | {"rank_span": span(row.rank_low, row.rank_high)}
+        | {"rank_span": span(row.rank_low, row.rank_high), "no_gradient_in": no_gradient_in}
         | {"probability_best_percent": None if share is None else 100 * share}
         | {m.name: row.scores.get(m.name) for m in METRICS.values()}
         | {f"benchmark.{name}": row.benchmarks.get(name) for name in ranking.benchmarks}

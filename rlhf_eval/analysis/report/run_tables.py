@@ -101,6 +101,28 @@ def suspicious_data(runs: Sequence[RunRecord]) -> DataTable | None:
     )
 
 
+def no_gradient_data(runs: Sequence[RunRecord]) -> DataTable | None:
+    """The runs whose training taught little or nothing, finished or not; None if there are none."""
+    rows = [
+        _identity(run)
+        | {"run": run.path.name, "state": run.state.split(":")[0]}
+        | {name: getattr(run, name) for name in ("training_steps", "no_gradient_steps", "warning")}
+        for run in runs
+        if run.warning
+    ]
+    if not rows:
+        return None
+    return DataTable(
+        "no_gradient",
+        "Runs in which the rewards gave the policy nothing to learn from in more than half of the training "
+        "steps. Finished ones are ranked all the same: the score is that of a policy that learned little or "
+        "nothing.",
+        (*_IDENTITY, text_column("State", "state"), text_column("Training", "warning")),
+        rows,
+        "metrics.jsonl of every run",
+    )
+
+
 def judge_data(runs: Sequence[RunRecord]) -> DataTable | None:
     """What further judges said, beside the first, by run, judge and evaluation; None without further
     judges."""
