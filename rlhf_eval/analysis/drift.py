@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rlhf_eval.analysis.manifest import environment_of
-from rlhf_eval.config.plain import fingerprint, flat, plain
+from rlhf_eval.config.plain import flat, plain, result_fields
 from rlhf_eval.config.schema import RunConfig
 
 STAGES = ("benchmark", "train", "generate", "judge", "score")
@@ -55,7 +55,7 @@ def configuration_drift(
     Args:
         ours, theirs: the two manifests.
     """
-    here, there = (flat(fingerprint(config)) | _order(config) for config in (first, second))
+    here, there = (flat(result_fields(config)) | _order(config) for config in (first, second))
     return [
         replace(found, kind="seed" if found.name == "seed" else "configuration")
         for found in _differences("configuration", here, there)

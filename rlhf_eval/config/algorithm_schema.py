@@ -10,7 +10,10 @@ from annotated_types import Ge, Gt, Le
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from rlhf_eval.config.fields import STRICT, NonNegative, Positive, Share, unfingerprinted
+from rlhf_eval.config.fields import STRICT, NonNegative, Positive, Share, added, unfingerprinted
+
+COLLECTIVE_SECONDS = 3600
+"""Seconds after which a process of a training that waits for another gives up."""
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -40,6 +43,12 @@ class RolloutConfig:
     """Training processes that share one vLLM; of `vllm_colocate`."""
     gpu_memory_share: Annotated[float, Gt(0), Le(1)] = unfingerprinted(0.3)
     """Share of each GPU's memory that vLLM takes; of `vllm_colocate`."""
+    importance_correction: Literal["sequence_mask", "sequence_truncate", "none"] = added("sequence_mask")
+    """vLLM's probabilities differ from the trainer's by rounding. A completion's loss is multiplied by the
+    ratio of both, π_trainer(y) / π_vllm(y); above `importance_cap` the completion is left out
+    (`sequence_mask`) or the ratio is cut (`sequence_truncate`)."""
+    importance_cap: Annotated[float, Gt(0)] = added(3.0)
+    """Highest ratio of probabilities that counts in full."""
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -69,11 +78,22 @@ class TrainedConfig:
     clip_range: Annotated[float, Gt(0)] = 0.2
     """Probability ratios are clipped to 1 ± this (ε in the papers)."""
     warmup_steps: NonNegative = 0
-    """Steps over which the learning rate rises from zero; afterwards it is constant."""
+    """Steps over which the learning rate rises from zero."""
+    learning_rate_schedule: Literal["constant", "linear", "cosine"] = added("constant")
+    """The learning rate after the warm-up: constant, or falling to zero at the last step."""
+    weight_decay: Annotated[float, Ge(0)] = added(0.0)
+    """AdamW's weight decay of all weights but biases and norms."""
     temperature: Annotated[float, Gt(0)] = 1.0
     """Sampling temperature of the rollouts."""
+    top_p: Annotated[float, Gt(0), Le(1)] = added(1.0)
+    """Nucleus sampling of the rollouts. Below 1 the ratios and the KL divergence are no longer those of the
+    distribution that was sampled from."""
+    missing_eos_penalty: Annotated[float, Gt(0)] | None = added(None)
+    """A completion that was cut at `max_completion_tokens` has a reward of at most minus this, in standard
+    deviations of the reward (Tülu 3 replaces rewards of 0 or 10 by −10, about −3 standard deviations); null
+    takes the reward model's word for it."""
     max_grad_norm: Annotated[float, Gt(0)] = 1.0
-    """Gradient clipping by global norm."""
+    """Gradient clipping by global norm; PPO clips the gradients of policy and critic each by its own norm."""
     checkpoint_every: Positive = 10
     """Steps between checkpoints; at each, KL, rewards, length and entropy are measured on held-out
     prompts."""
@@ -162,6 +182,8 @@ class PPOConfig(TrainedConfig):
     """Values move at most this far from those of the rollout before their loss stops counting."""
     whiten_advantages: bool = True
     """Shift and scale advantages to mean 0 and variance 1 over all tokens of a step."""
+    mask_truncated: bool = added(False)
+    """Leave completions that were cut at `max_completion_tokens` out of the loss, the critic's too."""
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -209,6 +231,9 @@ class AccelerateConfig:
     a free port."""
     device: Literal["auto", "cuda", "cpu"] = unfingerprinted("auto")
     """`cuda` refuses to start without a GPU for each process; `auto` takes GPUs where there are some."""
+    gradient_checkpointing: bool | None = unfingerprinted(None)
+    """Compute activations again in the backward pass instead of keeping them: less memory, about a third more
+    computation. null does so on GPUs."""
     offload_optimizer: bool = unfingerprinted(False)
     """Keep DeepSpeed's optimiser state in CPU memory: slower, and room for larger policies."""
 

@@ -4,13 +4,27 @@ import math
 import re
 from dataclasses import replace
 
-from rlhf_eval.config.algorithm_schema import AccelerateConfig, BestOfNConfig, TrainedConfig
-from rlhf_eval.config.plain import fingerprint, flat, plain
+from rlhf_eval.config.algorithm_schema import (
+    COLLECTIVE_SECONDS,
+    AccelerateConfig,
+    BestOfNConfig,
+    TrainedConfig,
+)
+from rlhf_eval.config.inputs import nested
+from rlhf_eval.config.plain import flat, plain, result_fields
+from rlhf_eval.config.reward_schema import RewardModelConfig
 from rlhf_eval.config.schema import RunConfig
 from rlhf_eval.errors import ConfigError, did_you_mean
 from rlhf_eval.keys import without_secrets
 
 NAME = re.compile(r"(?!.*--)[A-Za-z0-9_][A-Za-z0-9._-]*")
+ASKING_SECONDS = 3 * COLLECTIVE_SECONDS // 4
+"""Seconds that a process may wait for servers before the other processes hear from it again; the rest of
+`COLLECTIVE_SECONDS` is for sampling."""
+MEASURED_TOGETHER = 64
+"""Held-out completions that are scored in one call (`training/measure.py`)."""
+LEAST_GROUP = 4
+"""Completions of a prompt on which rewards are standardised (`training/reward_function.py`)."""
 
 
 def check(config: RunConfig) -> RunConfig:
@@ -36,6 +50,17 @@ def check(config: RunConfig) -> RunConfig:
         )
     _check_grid(config)
     return check_names(config)
+
+
+def check_training(config: RunConfig) -> RunConfig:
+    """The configuration itself if its reward models suit the processes that train; else ConfigError.
+
+    `check` does not ask for this: results of earlier runs are read, whatever they were trained with.
+    """
+    if isinstance(config.algorithm, TrainedConfig) and config.reward_model.kind != "untrained":
+        _check_device_maps(config)
+        _check_deadlines(config, config.algorithm.group_size)
+    return config
 
 
 def in_experiment(config: RunConfig, experiment: str | None) -> RunConfig:
@@ -97,6 +122,66 @@ def _check_processes(accelerate: AccelerateConfig) -> None:
         )
 
 
+def _check_device_maps(config: RunConfig) -> None:
+    """Every process loads the reward models. Spreading them saves nothing: there are as many copies as GPUs,
+    so each GPU holds as much as with a whole copy of its own."""
+    processes = config.accelerate.processes // config.accelerate.machines
+    for field, reward_model in _reward_models(config):
+        if processes > 1 and reward_model.device_map and reward_model.endpoint is None:
+            group = "reward_model" if field.startswith("reward_model") else "reward_model@gold_reward_model"
+            raise ConfigError(
+                f"{field}.device_map={reward_model.device_map}: each of the {processes} training processes "
+                "on a machine would spread a copy of its own over all GPUs.",
+                f"Serve it: `rlhf-eval reward serve`, then {group}=served. Or train in fewer processes "
+                f"(accelerate=single). Or set {field}.device_map=null if each GPU has room for it.",
+            )
+
+
+def _check_deadlines(config: RunConfig, group_size: int) -> None:
+    """Between two exchanges with the others, a process scores its completions of one step, or of one
+    measurement. Each call to a server that does not answer takes the whole deadline."""
+    processes, prompts = config.accelerate.processes, config.prompts
+    batches = math.ceil(prompts.held_out_limit / max(1, MEASURED_TOGETHER // prompts.held_out_samples))
+    own, gold = _calls(config.reward_model), _calls(config.gold_reward_model)
+    calls = max(
+        own * _rounds(config.reward_model, max(group_size, LEAST_GROUP)),
+        (own + gold) * math.ceil(batches / processes),
+    )
+    for field, reward_model in _reward_models(config):
+        endpoint = reward_model.endpoint
+        if processes > 1 and endpoint and endpoint.deadline_seconds * calls > ASKING_SECONDS:
+            raise ConfigError(
+                f"{field}.endpoint.deadline_seconds={endpoint.deadline_seconds:g} is too long: a process may "
+                f"make {calls} calls to servers, one after the other, while the other processes wait for it, "
+                f"and they give up after {COLLECTIVE_SECONDS} s.",
+                f"Set {field}.endpoint.deadline_seconds={ASKING_SECONDS // calls} or less.",
+            )
+
+
+def _reward_models(config: RunConfig) -> list[tuple[str, RewardModelConfig]]:
+    """The reward models that a training loads, and what they are made of, each with its dotted path."""
+    return [
+        *nested("reward_model", config.reward_model),
+        *nested("gold_reward_model", config.gold_reward_model),
+    ]
+
+
+def _calls(reward_model: RewardModelConfig | None) -> int:
+    """Calls to servers, one after the other, with which a reward model scores or compares what it is
+    given."""
+    return sum(
+        2 if part.verdict and part.verdict.style == "comparison" and part.verdict.both_orders else 1
+        for _, part in nested("", reward_model)
+        if part.endpoint
+    )
+
+
+def _rounds(reward_model: RewardModelConfig, group_size: int) -> int:
+    """Rounds of comparisons in which it scores groups."""
+    knockout = reward_model.comparability == "pair" and reward_model.group.schedule == "knockout"
+    return math.ceil(math.log2(group_size)) if knockout else 1
+
+
 def _check_batches(algorithm: TrainedConfig, accelerate: AccelerateConfig) -> None:
     processes, completions = accelerate.processes, algorithm.completions_per_step
     if algorithm.prompts_per_step % processes:
@@ -122,16 +207,15 @@ def _check_batches(algorithm: TrainedConfig, accelerate: AccelerateConfig) -> No
 
 
 def _check_rollouts(config: RunConfig) -> None:
-    algorithm = config.algorithm
+    algorithm, processes = config.algorithm, config.accelerate.processes
     assert not isinstance(algorithm, BestOfNConfig)
-    engine = algorithm.rollout.engine
-    if algorithm.lora and engine != "transformers" and config.policy.train_dtype != "float32":
-        # TRL merges the adapter into the weights and out again for every transfer to vLLM; in a 16-bit format
-        # the base drifts (FIELD_NOTES: half of its mean magnitude in 200 transfers).
+    rollout = algorithm.rollout
+    if rollout.engine == "vllm_colocate" and processes % rollout.tensor_parallel:
         raise ConfigError(
-            "algorithm.lora with vLLM rollouts would let the policy's weights drift in "
-            f"policy.train_dtype={config.policy.train_dtype}.",
-            "Set policy.train_dtype=float32 and accelerate.mixed_precision=bf16.",
+            f"algorithm.rollout.tensor_parallel: {rollout.tensor_parallel} does not divide the {processes} "
+            "training processes that share out the engines.",
+            f"Set algorithm.rollout.tensor_parallel={math.gcd(processes, rollout.tensor_parallel)} or another"
+            " divisor.",
         )
 
 
@@ -139,7 +223,7 @@ def _check_grid(config: RunConfig) -> None:
     """A grid is over what trains a policy. A reward model is ranked at the point where it did best, so the
     reward model itself and what measures (prompts, judge, gold reward model) cannot be in it."""
     fixed = {"algorithm.kind", "algorithm.name"}
-    known = flat(fingerprint(config.algorithm), "algorithm").keys() - fixed
+    known = flat(result_fields(config.algorithm), "algorithm").keys() - fixed
     for name, values in config.grid.items():
         if name not in known:
             raise ConfigError(

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from rlhf_eval.config.checks import check
+from rlhf_eval.config.checks import check, check_training
 from rlhf_eval.config.cluster_schema import ClusterConfig
 from rlhf_eval.config.fields import STRICT
 from rlhf_eval.config.folders import choice_file, conf_folder, groups, search_path
@@ -48,13 +48,18 @@ def describe(group: str, choice: str, conf: Path | None = None) -> str:
     return next((comment for comment in comments if not comment.startswith("@")), "")
 
 
-def compose(overrides: Sequence[str], conf: Path | None = None) -> RunConfig:
+def compose(overrides: Sequence[str], conf: Path | None = None, trains: bool = True) -> RunConfig:
     """The run that `conf/config.yaml` and Hydra overrides (`group=choice`, `field.path=value`) describe.
+
+    Args:
+        trains: False for commands that ask the reward model and train nothing, whatever the experiment's
+            runs do.
 
     Raises:
         ConfigError: an unknown name, a wrong type, a missing value or a malformed override.
     """
-    return from_plain(_composed("config", overrides, RunConfig, conf), "the configuration")
+    config = from_plain(_composed("config", overrides, RunConfig, conf), "the configuration")
+    return check_training(config) if trains else config
 
 
 def from_plain(value: Any, origin: str) -> RunConfig:

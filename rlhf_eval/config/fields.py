@@ -17,3 +17,12 @@ DType = Literal["float32", "bfloat16", "float16"]
 def unfingerprinted(default: Any) -> Any:
     """A field that says where or how fast a run executes, never what comes out of it."""
     return field(default=default, metadata={"fingerprint": False})
+
+
+def added(default: Any) -> Any:
+    """A field that changes results and was added after a release.
+
+    The default must be what the program did before: a frozen configuration without the field means it, and
+    keeps its hash.
+    """
+    return field(default=default, metadata={"added": True})

@@ -3,7 +3,7 @@
 from itertools import product
 from typing import Any
 
-from rlhf_eval.config.plain import fingerprint, flat
+from rlhf_eval.config.plain import fingerprint, flat, result_fields
 from rlhf_eval.config.schema import RunConfig
 from rlhf_eval.errors import ConfigError
 
@@ -30,7 +30,7 @@ def grid_point(config: RunConfig) -> Point:
     """
     if config.reward_model.kind == "untrained":
         return ()
-    own = flat(fingerprint(config.algorithm), "algorithm")
+    own = flat(result_fields(config.algorithm), "algorithm")
     for name, values in config.grid.items():
         if own[name] not in values:
             raise ConfigError(

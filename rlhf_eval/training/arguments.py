@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from rlhf_eval.config.algorithm_schema import AccelerateConfig, LoraConfig, TrainedConfig
+from rlhf_eval.config.algorithm_schema import COLLECTIVE_SECONDS, AccelerateConfig, LoraConfig, TrainedConfig
 from rlhf_eval.config.schema import RunConfig
+from rlhf_eval.training.rollouts import SERVER_SECONDS
 
-SERVER_SECONDS = 1800.0
-"""vLLM's server may still be loading the policy when training begins."""
+SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
 
 
 def common_arguments(config: RunConfig, output: Path) -> dict[str, Any]:
@@ -31,12 +31,14 @@ def common_arguments(config: RunConfig, output: Path) -> dict[str, Any]:
         "num_generations": algorithm.group_size,
         "max_completion_length": algorithm.max_completion_tokens,
         "temperature": algorithm.temperature,
+        "top_p": algorithm.top_p,
         "top_k": 0,
         "learning_rate": algorithm.learning_rate,
-        "lr_scheduler_type": "constant_with_warmup",
+        "lr_scheduler_type": SCHEDULES[algorithm.learning_rate_schedule],
         "warmup_steps": algorithm.warmup_steps * updates,
         "beta": algorithm.kl_coefficient,
         "epsilon": algorithm.clip_range,
+        "weight_decay": algorithm.weight_decay,
         "max_grad_norm": algorithm.max_grad_norm,
         "shuffle_dataset": False,
         "save_strategy": "steps",
@@ -49,11 +51,14 @@ def common_arguments(config: RunConfig, output: Path) -> dict[str, Any]:
         "seed": config.seed,
         "disable_tqdm": True,
         "use_cpu": cpu,
+        "ddp_timeout": COLLECTIVE_SECONDS,
         "ddp_find_unused_parameters": False,
         "bf16": config.accelerate.mixed_precision == "bf16",
-        "gradient_checkpointing": not cpu,
+        "gradient_checkpointing": not cpu
+        if config.accelerate.gradient_checkpointing is None
+        else config.accelerate.gradient_checkpointing,
         **_reference_arguments(config),
-        **_rollout_arguments(algorithm),
+        **_rollout_arguments(config, cpu),
     }
 
 
@@ -98,8 +103,8 @@ def _reference_arguments(config: RunConfig) -> dict[str, Any]:
     return {"model_init_kwargs": {"revision": revision}} if revision else {}
 
 
-def _rollout_arguments(algorithm: TrainedConfig) -> dict[str, Any]:
-    rollout = algorithm.rollout
+def _rollout_arguments(config: RunConfig, cpu: bool) -> dict[str, Any]:
+    rollout = trained(config).rollout
     if rollout.engine == "transformers":
         return {}
     if rollout.engine == "vllm_server":
@@ -114,4 +119,13 @@ def _rollout_arguments(algorithm: TrainedConfig) -> dict[str, Any]:
         "vllm_mode": "colocate",
         "vllm_tensor_parallel_size": rollout.tensor_parallel,
         "vllm_gpu_memory_utilization": rollout.gpu_memory_share,
+        # Else vLLM plans for the longest text that the policy can read: 131,072 tokens of Llama 3.1.
+        "vllm_max_model_length": context_tokens(config),
+        # Its memory is given back while the policy trains; on the CPU vLLM cannot.
+        "vllm_enable_sleep_mode": not cpu,
     }
+
+
+def context_tokens(config: RunConfig) -> int:
+    """Tokens of the longest rollout, prompt and completion."""
+    return config.prompts.max_prompt_tokens + trained(config).max_completion_tokens

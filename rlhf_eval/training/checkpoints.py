@@ -13,6 +13,9 @@ from rlhf_eval.files import read_json, write_json
 
 COMPLETE = "complete.json"
 PEAK = "peak"
+WEIGHTS = "model*.safetensors"
+INDEX = "model.safetensors.index.json"
+"""Files with the weights of a whole policy: one, or several with an index."""
 
 
 def last_complete(folder: Path) -> Path | None:
@@ -84,25 +87,41 @@ def keep_as_peak(checkpoint: Path, step: int) -> None:
 
 def publish(checkpoint: Path, target: Path, config: PolicyConfig) -> None:
     """A checkpoint's weights as an ordinary model folder, or adapter folder, renamed into place when
-    complete."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+    complete. No model is built: tensors are converted to `config.dtype` file by file."""
+    from transformers import AutoTokenizer
 
     temporary = target.with_name(f"{target.name}.writing")
     shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
     if (checkpoint / "adapter_config.json").exists():
-        temporary.mkdir(parents=True)
         shutil.copy2(checkpoint / "adapter_model.safetensors", temporary)
         settings = read_json(checkpoint / "adapter_config.json")
         if isinstance(settings["target_modules"], list):  # of a set: in another order every time
             settings["target_modules"].sort()
         write_json(temporary / "adapter_config.json", settings)
     else:
-        # After a training with ZeRO-3 a model that is loaded would be split over its processes.
-        unset_hf_deepspeed_config()
-        model: Any = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=getattr(torch, config.dtype))
-        model.save_pretrained(temporary)
+        sizes = [_convert(file, temporary, config.dtype) for file in sorted(checkpoint.glob(WEIGHTS))]
+        if (index := checkpoint / INDEX).exists():
+            known = read_json(index)
+            known["metadata"]["total_size"] = sum(sizes)
+            write_json(temporary / index.name, known)
+        write_json(temporary / "config.json", read_json(checkpoint / "config.json") | {"dtype": config.dtype})
+        if (generation := checkpoint / "generation_config.json").exists():
+            shutil.copy2(generation, temporary)
     AutoTokenizer.from_pretrained(checkpoint).save_pretrained(temporary)
     shutil.rmtree(target, ignore_errors=True)
     temporary.rename(target)
+
+
+def _convert(file: Path, folder: Path, dtype: str) -> int:
+    """Write a file of weights in another number format to a folder; the bytes of its tensors."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    wanted = getattr(torch, dtype)
+    tensors = {
+        name: value.to(wanted) if value.is_floating_point() else value
+        for name, value in load_file(file).items()
+    }
+    save_file(tensors, folder / file.name, {"format": "pt"})
+    return sum(value.nbytes for value in tensors.values())

@@ -30,8 +30,8 @@ def attach_critic(model: Any, algorithm: PPOConfig, policy: PolicyConfig, checkp
     if trunk is not None and checkpointing:
         trunk.gradient_checkpointing_enable()
     size = (trunk or causal).config.get_text_config().hidden_size
-    causal.critic = _critic(_with_adapters(trunk, algorithm.lora), size)
-    causal.critic.to(causal.device)
+    # DeepSpeed wants all weights in one format, and under ZeRO-3 it does not convert them.
+    causal.critic = _critic(_with_adapters(trunk, algorithm.lora), size).to(causal.device, causal.dtype)
 
     def listen(module: Any, words: Any, named: dict[str, Any], output: Any) -> None:
         if causal.critic.heard is not None:
@@ -97,11 +97,21 @@ def _with_adapters(trunk: Any, lora: LoraConfig | None) -> Any:
 
     from rlhf_eval.training.arguments import peft_config
 
-    return get_peft_model(trunk, peft_config(lora, None, "FEATURE_EXTRACTION"))
+    # PEFT makes adapters of a model in 16 bits in 32; those of the policy have the model's format too.
+    settings = peft_config(lora, None, "FEATURE_EXTRACTION")
+    return get_peft_model(trunk, settings, autocast_adapter_dtype=False)
 
 
 def _critic(trunk: Any, hidden_size: int) -> Any:
     import torch
+
+    class ValueHead(torch.nn.Linear):
+        """A linear layer that computes in 32 bits: values are small numbers that are subtracted from each
+        other."""
+
+        def forward(self, input: Any) -> Any:
+            with torch.autocast(input.device.type, enabled=False):
+                return torch.nn.functional.linear(input.float(), self.weight.float(), self.bias.float())
 
     class Critic(torch.nn.Module):
         """V(s_t) for every position of a text, read off the policy's hidden states or its own trunk's.
@@ -113,7 +123,7 @@ def _critic(trunk: Any, hidden_size: int) -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.trunk = trunk
-            self.head = torch.nn.Linear(hidden_size, 1)
+            self.head = ValueHead(hidden_size, 1)
             torch.nn.init.zeros_(self.head.weight)
             torch.nn.init.zeros_(self.head.bias)
             self.heard: list[Any] | None = None
@@ -124,6 +134,6 @@ def _critic(trunk: Any, hidden_size: int) -> Any:
                 hidden_BTD = self.trunk(
                     input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
                 ).last_hidden_state
-            return self.head(hidden_BTD.to(self.head.weight.dtype))[..., 0].float()
+            return self.head(hidden_BTD)[..., 0]
 
     return Critic()

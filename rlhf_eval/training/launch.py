@@ -31,6 +31,7 @@ from rlhf_eval.interruption import deferred
 from rlhf_eval.processes import die_with
 from rlhf_eval.training.arguments import trained
 from rlhf_eval.training.recorder import Advance
+from rlhf_eval.training.rollouts import require_vllm
 
 SRUN_OPTIONS = "RLHF_EVAL_SRUN_OPTIONS"
 """Environment variable with further options for srun, such as those for a container."""
@@ -60,7 +61,7 @@ def launch(
     accelerate = config.accelerate
     _require_devices(accelerate)
     _require_reporters(trained(config))
-    _require_rollout_server(trained(config))
+    require_vllm(trained(config))
     if accelerate.strategy == "single":
         import torch
 
@@ -139,16 +140,6 @@ def _require_reporters(algorithm: TrainedConfig) -> None:
             )
 
 
-def _require_rollout_server(algorithm: TrainedConfig) -> None:
-    """Raises ConfigError where it is not known where vLLM's server is."""
-    if algorithm.rollout.engine == "vllm_server" and not algorithm.rollout.server_url:
-        raise ConfigError(
-            "algorithm.rollout.server_url is missing.",
-            "Start `trl vllm-serve --model <policy>` and give its address, such as http://node7:8000; the "
-            "jobs of `rlhf-eval sweep` start it by themselves.",
-        )
-
-
 def _require_devices(accelerate: AccelerateConfig) -> None:
     """Raises ConfigError where a GPU for each process is asked for and missing."""
     import torch
@@ -213,6 +204,8 @@ def deepspeed_settings(accelerate: AccelerateConfig) -> dict[str, Any]:
         "zero_optimization": zero,
         "zero_force_ds_cpu_optimizer": False,
         "bf16": {"enabled": accelerate.mixed_precision == "bf16"},
+        # In bf16 a sum over micro-batches loses what is smaller than a 256th of it.
+        "data_types": {"grad_accum_dtype": "fp32"},
         "train_batch_size": "auto",
         "train_micro_batch_size_per_gpu": "auto",
         "gradient_accumulation_steps": "auto",

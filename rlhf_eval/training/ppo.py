@@ -12,16 +12,23 @@ from typing import Any
 from rlhf_eval.config.algorithm_schema import PPOConfig
 from rlhf_eval.config.schema import PolicyConfig
 from rlhf_eval.training.advantages import generalised_advantages, token_rewards, whitened
-from rlhf_eval.training.critic import PART, attach_critic, hearing, load_critic, save_critic, split_off
-from rlhf_eval.training.models import load_trainable
+from rlhf_eval.training.critic import attach_critic, hearing, load_critic, save_critic, split_off
+from rlhf_eval.training.gradients import clip_apart, clip_apart_in_deepspeed
+from rlhf_eval.training.trainers import corrected, load_trainable, one_gpu, sharing
 
 
 def ppo_trainer(algorithm: PPOConfig, arguments: dict[str, Any], policy: PolicyConfig, **parts: Any) -> Any:
     """The trainer of a configuration; see `grpo_trainer`."""
     from trl.trainer.grpo_config import GRPOConfig as Arguments
 
+    own: dict[str, Any] = {
+        "loss_type": "dapo",
+        "scale_rewards": "none",
+        "mask_truncated_completions": algorithm.mask_truncated,
+        **corrected(algorithm),
+    }
     # A model that is loaded after them is split at once under ZeRO-3.
-    made = Arguments(**arguments, loss_type="dapo", scale_rewards="none")
+    made = one_gpu(Arguments(**arguments, **own))
     return _trainer_class()(algorithm, policy, args=made, model=load_trainable(policy), **parts)
 
 
@@ -29,43 +36,68 @@ def ppo_trainer(algorithm: PPOConfig, arguments: dict[str, Any], policy: PolicyC
 def _trainer_class() -> Any:
     import torch
     from accelerate.utils import reduce
+    from transformers import TrainerCallback
     from trl.trainer.grpo_trainer import GRPOTrainer
 
-    class PPOTrainer(GRPOTrainer):
+    class ClippingApart(TrainerCallback):
+        """Changes DeepSpeed's optimiser as soon as there is one."""
+
+        def on_train_begin(self, *_: Any, optimizer: Any, **__: Any) -> None:
+            if optimizer is not None and hasattr(optimizer.optimizer, "unscale_and_clip_grads"):
+                clip_apart_in_deepspeed(optimizer.optimizer)
+
+    class PPOTrainer(sharing(GRPOTrainer)):
         """See the module. `beta`, TRL's name of the KL coefficient, weighs KL in the reward here, not in the
         loss."""
 
+        algorithm: PPOConfig
         model: Any
         args: Any
 
         def __init__(self, algorithm: PPOConfig, policy: PolicyConfig, **parts: Any) -> None:
-            super().__init__(**parts)
-            self.algorithm = algorithm
+            super().__init__(algorithm, **parts)
             self._values: list[Any] = []
             self.critic = attach_critic(self.model, algorithm, policy, self.args.gradient_checkpointing)
-            if self.use_vllm:
-                named = self.vllm_generation._iter_named_params
-                self.vllm_generation._iter_named_params = lambda: (
-                    (name, value) for name, value in named() if PART not in name
-                )
+            self.add_callback(ClippingApart())
+
+        def completions_compared(self) -> int:
+            """All: the critic's values are not of a prompt's group."""
+            return len(self.rewards_N)
 
         def create_optimizer(self, model: Any = None) -> Any:
-            """AdamW with a learning rate of the critic's own."""
+            """AdamW with groups of the critic's own, which have a learning rate of their own."""
             if self.optimizer is None:
                 kind, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
-                trained = [
-                    (name, value) for name, value in self.model.named_parameters() if value.requires_grad
-                ]
-                critic = {id(value) for value in self.critic.parameters()}
                 rate = self.algorithm.critic_learning_rate or self.args.learning_rate
+                critic = {id(value) for value in self.critic.parameters()}
+                decaying = self.get_decay_parameter_names(self.model) if self.args.weight_decay else []
+                groups: dict[tuple[bool, bool], list[Any]] = {}
+                for name, value in self.model.named_parameters():
+                    if value.requires_grad:
+                        groups.setdefault((id(value) in critic, name in decaying), []).append(value)
                 self.optimizer = kind(
                     [
-                        {"params": [value for _, value in trained if id(value) not in critic]},
-                        {"params": [value for _, value in trained if id(value) in critic], "lr": rate},
+                        {
+                            "params": values,
+                            "owner": "critic" if of_critic else "policy",
+                            "lr": rate if of_critic else self.args.learning_rate,
+                            "weight_decay": self.args.weight_decay if decays else 0.0,
+                        }
+                        for (of_critic, decays), values in sorted(groups.items(), key=lambda group: group[0])
                     ],
                     **options,
                 )
             return self.optimizer
+
+        def _clip_grad_norm(self, model: Any) -> Any:
+            """Clip the gradients of policy and critic, each by its own norm; the policy's norm is reported.
+
+            A loud value loss would otherwise shrink the policy's step, and how loud it is depends on the
+            reward model.
+            """
+            norms = clip_apart(self.optimizer, self.args.max_grad_norm)
+            self._metrics["train"]["critic_grad_norm"].append(norms["critic"])
+            return norms["policy"]
 
         def _get_per_token_logps_and_entropies(self, *words: Any, **named: Any) -> Any:
             """TRL's; the values of the same forward passes are kept."""
@@ -74,11 +106,6 @@ def _trainer_class() -> Any:
             if heard:
                 self._values.append(torch.cat(heard))
             return result
-
-        def _calculate_rewards(self, *words: Any, **named: Any) -> Any:
-            rewards = super()._calculate_rewards(*words, **named)
-            self._rewards_of_all_processes = rewards[:, 0]
-            return rewards
 
         def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
             """TRL's rollouts, with advantages, returns and values of shape (batch, tokens) of this
@@ -93,7 +120,7 @@ def _trainer_class() -> Any:
             # The policy's pass comes first; with adapters the reference's follows.
             values_BT = _of_tokens(self._values[0], mask_BT)
             first = self.accelerator.process_index * len(mask_BT)
-            rewards_B = self._rewards_of_all_processes[first : first + len(mask_BT)]
+            rewards_B = self.rewards_N[first : first + len(mask_BT)]
             reference_BT = output.get("ref_per_token_logps", output["old_per_token_logps"])
             kl_BT = (output["old_per_token_logps"] - reference_BT) * mask_BT
             # A completion without a valid reward teaches nothing, neither policy nor critic.
@@ -124,6 +151,7 @@ def _trainer_class() -> Any:
             ratio_BT = torch.exp(logps_BT - inputs["old_per_token_logps"])
             clipped_BT = ratio_BT.clamp(1 - options.clip_range, 1 + options.clip_range)
             policy_BT = -torch.min(ratio_BT * inputs["advantages"], clipped_BT * inputs["advantages"])
+            policy_BT = policy_BT * inputs.get("importance_sampling_ratio", 1.0)
             near_BT = inputs["values"] + (values_BT - inputs["values"]).clamp(
                 -options.value_clip_range, options.value_clip_range
             )

@@ -9,7 +9,7 @@ import numpy as np
 
 from rlhf_eval.errors import StageError
 from rlhf_eval.records import Prompt, as_messages
-from rlhf_eval.rewards.interface import Group, RewardModel
+from rlhf_eval.rewards.interface import RewardModel
 
 NORMALISER_SAMPLES = 4
 """Completions of each prompt on which rewards are standardised."""
@@ -31,16 +31,16 @@ class RewardNormaliser:
     within_prompt: bool = False
 
     @classmethod
-    def fit(
-        cls, reward_model: RewardModel, groups: Sequence[Group], within_prompt: bool
-    ) -> "RewardNormaliser":
-        """Measure once before training, on completions of the initial policy grouped by prompt.
+    def fit(cls, groups: Sequence[np.ndarray], within_prompt: bool) -> "RewardNormaliser":
+        """Measure once before training.
+
+        Args:
+            groups: for each prompt, scores of the initial policy's completions, NaN where invalid.
 
         Raises:
             StageError: no score is valid.
         """
-        batches = [batch.scores for batch in reward_model.score_groups(groups)]
-        scores = np.concatenate([_centred(s) for s in batches] if within_prompt else batches)
+        scores = np.concatenate([_centred(group) for group in groups] if within_prompt else list(groups))
         if not np.isfinite(scores).any():
             raise StageError(
                 "The reward model gave no valid score on the initial policy's samples.",

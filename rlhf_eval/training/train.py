@@ -1,18 +1,20 @@
 """Training a policy against a reward model, in one of the processes that do it together."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from rlhf_eval.config.algorithm_schema import GRPOConfig, PPOConfig, RLOOConfig
+from rlhf_eval.config.algorithm_schema import COLLECTIVE_SECONDS, GRPOConfig, PPOConfig, RLOOConfig
 from rlhf_eval.config.schema import GenerationConfig, RunConfig
 from rlhf_eval.errors import DataError, StageError
 from rlhf_eval.files import read_json, read_jsonl, write_json, write_jsonl
 from rlhf_eval.generation.policy import load_tokenizer, parts_of, prompt_ids
 from rlhf_eval.generation.transformers_engine import load_policy, sample
 from rlhf_eval.interruption import Interrupted
-from rlhf_eval.records import Prompt, as_json
+from rlhf_eval.records import Prompt, ScoreBatch, as_json
 from rlhf_eval.rewards.interface import RewardModel, load_reward_model
 from rlhf_eval.training.arguments import common_arguments, on_cpu, peft_config, trained
 from rlhf_eval.training.checkpoints import (
@@ -26,9 +28,21 @@ from rlhf_eval.training.checkpoints import (
 )
 from rlhf_eval.training.measure import Measurement, Policies
 from rlhf_eval.training.prompts import in_training_order, load_prompts
-from rlhf_eval.training.recorder import Advance, peak_step, recorder
+from rlhf_eval.training.recorder import (
+    Advance,
+    Finished,
+    Recording,
+    is_measured,
+    peak_step,
+    recorder,
+)
 from rlhf_eval.training.reward_function import NORMALISER_SAMPLES, RewardFunction, RewardNormaliser
+from rlhf_eval.training.rollouts import engine_of
 from rlhf_eval.training.timing import watch
+from rlhf_eval.training.waiting import wait_for_everyone
+
+NORMALISER_BATCH = 64
+"""Prompts of which completions are sampled together to standardise rewards."""
 
 
 def train(
@@ -51,23 +65,26 @@ def train(
     from accelerate import PartialState
 
     algorithm = trained(config)
-    state = PartialState(cpu=on_cpu(config.accelerate))
+    # The first to make the processes' group decides how long they wait for each other.
+    state = PartialState(cpu=on_cpu(config.accelerate), timeout=timedelta(seconds=COLLECTIVE_SECONDS))
+    wait_for_everyone()
     checkpoints = folder / "checkpoints"
     if state.is_main_process:
         remove_incomplete(checkpoints)
-    state.wait_for_everyone()
+    wait_for_everyone()
     checkpoint = last_complete(checkpoints)
     step = 0 if checkpoint is None else update_of(checkpoint) // algorithm.updates_per_step
     if state.is_main_process:
         rows = read_jsonl(metrics) if metrics.exists() and checkpoint else []
         write_jsonl(metrics, [row for row in rows if row["step"] <= step])
-    if step < algorithm.steps:
+    wait_for_everyone()
+    if step < algorithm.steps or not is_measured(metrics, step):
         checkpoint = _continue(config, folder, checkpoint, metrics, advance, stop)
     if state.is_main_process:
         assert checkpoint is not None
         chosen = _peak(checkpoints, metrics) if algorithm.publish == "peak" else checkpoint
         publish(chosen, folder / "policy", config.policy)
-    state.wait_for_everyone()
+    wait_for_everyone()
 
 
 def _continue(
@@ -98,7 +115,10 @@ def _continue(
     usable = [p for p in load_prompts(config.prompts.train) if len(prompt_ids(tokenizer, p)) <= limit]
     ordered = in_training_order(usable, algorithm.steps * algorithm.prompts_per_step, config.seed)
     sampling = GenerationConfig(
-        name="rollout", max_tokens=algorithm.max_completion_tokens, temperature=algorithm.temperature
+        name="rollout",
+        max_tokens=algorithm.max_completion_tokens,
+        temperature=algorithm.temperature,
+        top_p=algorithm.top_p,
     )
     set_seed(config.seed)
     reward = RewardFunction(reward_model, None, config.reward_model.max_invalid_share)
@@ -124,19 +144,22 @@ def _continue(
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(
         recorder(
-            trainer,
-            watch(trainer),
-            measurement,
-            reward,
-            normalise,
-            reference,
-            metrics,
-            advance,
-            stop,
-            algorithm,
+            Recording(
+                trainer=trainer,
+                stopwatch=watch(trainer),
+                measurement=measurement,
+                reward=reward,
+                normalise=normalise,
+                reference=reference,
+                metrics=metrics,
+                advance=advance,
+                stop=stop,
+                algorithm=algorithm,
+            )
         )
     )
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    with suppress(Finished):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     reached = last_complete(folder / "checkpoints")
     assert reached is not None
     if update_of(reached) < algorithm.steps * algorithm.updates_per_step:
@@ -162,30 +185,27 @@ def make_trainer(
     """The trainer of the run's algorithm, with the initial policy."""
     from datasets import Dataset
 
-    from rlhf_eval.training.grpo import grpo_trainer
     from rlhf_eval.training.ppo import ppo_trainer
-    from rlhf_eval.training.rloo import rloo_trainer
-    from rlhf_eval.training.rollouts import seed_server, seeded
+    from rlhf_eval.training.trainers import grpo_trainer, rloo_trainer
 
     algorithm, arguments = trained(config), common_arguments(config, output)
     parts = {
+        "seed": config.seed,
         "reward_funcs": reward,
         "train_dataset": Dataset.from_list([{"prompt": as_json(prompt.messages)} for prompt in ordered]),
         "processing_class": tokenizer,
         "peft_config": peft_config(algorithm.lora, config.policy.revision),
     }
-    with seeded(config.seed, algorithm.rollout.engine):
+    with engine_of(config, on_cpu(config.accelerate)):
         match algorithm:
             case GRPOConfig():
-                trainer = grpo_trainer(algorithm, arguments, config.policy, **parts)
+                return grpo_trainer(algorithm, arguments, config.policy, **parts)
             case RLOOConfig():
-                trainer = rloo_trainer(algorithm, arguments, config.policy, **parts)
+                return rloo_trainer(algorithm, arguments, config.policy, **parts)
             case PPOConfig():
-                trainer = ppo_trainer(algorithm, arguments, config.policy, **parts)
+                return ppo_trainer(algorithm, arguments, config.policy, **parts)
             case _:
                 raise AssertionError(algorithm)
-    seed_server(trainer, config.seed, algorithm.rollout.engine)
-    return trainer
 
 
 def normaliser(
@@ -199,25 +219,42 @@ def normaliser(
 ) -> RewardNormaliser:
     """The reward normaliser in `file`, or fitted on the initial policy's samples and written there.
 
+    Every process samples and scores a share; what comes out does not depend on how many they are.
+
     Args:
         policy: the initial policy, unless the file exists.
     """
     from accelerate import PartialState
-    from accelerate.utils import broadcast_object_list
+    from accelerate.utils import gather_object
 
     state = PartialState()
-    fitted: list[Any] = [None]
-    if state.is_main_process:
-        if not file.exists():
-            rounds = []
-            for start in range(NORMALISER_SAMPLES):
-                completions, _ = sample(
-                    policy, tokenizer, prompts, sampling, 7919 * (config.seed + 1) + start
-                )
-                rounds.append([completion.text for completion in completions])
-            groups = list(zip(prompts, map(list, zip(*rounds, strict=True)), strict=True))
-            within_prompt = config.reward_model.comparability != "global"
-            write_json(file, asdict(RewardNormaliser.fit(reward_model, groups, within_prompt)))
-        fitted = [read_json(file)]
-    broadcast_object_list(fitted)
-    return RewardNormaliser(**fitted[0])
+    share = slice(state.process_index, None, state.num_processes)
+    if not file.exists():
+        starts = range(0, len(prompts), NORMALISER_BATCH)
+        batches = [(start, number) for start in starts for number in range(NORMALISER_SAMPLES)]
+        texts: list[Any] = []
+        for start, number in batches[share]:
+            batch = prompts[start : start + NORMALISER_BATCH]
+            seed = 7919 * (config.seed + 1) + start // NORMALISER_BATCH * NORMALISER_SAMPLES + number
+            completions, _ = sample(policy, tokenizer, batch, sampling, seed)
+            texts += [(start + n, number, completion.text) for n, completion in enumerate(completions)]
+        answers: dict[int, list[str]] = {}
+        for place, _, text in sorted(gather_object(texts)):
+            answers.setdefault(place, []).append(text)
+        groups = [(prompts[place], answers[place]) for place in range(len(prompts))]
+        scored = [(n, batch.scores) for n, batch in _scored(reward_model, groups, share)]
+        scores = [scores for _, scores in sorted(gather_object(scored), key=lambda row: row[0])]
+        within_prompt = config.reward_model.comparability != "global"
+        fitted = RewardNormaliser.fit(scores, within_prompt)
+        wait_for_everyone()
+        if state.is_main_process:
+            write_json(file, asdict(fitted))
+        wait_for_everyone()
+    return RewardNormaliser(**read_json(file))
+
+
+def _scored(reward_model: RewardModel, groups: list[Any], share: slice) -> Iterable[tuple[int, ScoreBatch]]:
+    """Scores of this process's share of the groups, with their places."""
+    own = list(enumerate(groups))[share]
+    scores = reward_model.score_groups([group for _, group in own]) if own else []
+    return zip((place for place, _ in own), scores, strict=True)

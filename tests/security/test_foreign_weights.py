@@ -24,7 +24,7 @@ from rlhf_eval.records import user_prompt
 from rlhf_eval.rewards.interface import load_reward_model
 from rlhf_eval.rewards.verdicts import Prompting
 from rlhf_eval.training.critic import attach_critic
-from rlhf_eval.training.models import load_trainable
+from rlhf_eval.training.trainers import load_trainable
 
 EVIL = """
 import os

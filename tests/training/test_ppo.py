@@ -77,7 +77,7 @@ def trained(
     def generating(trainer: Any, inputs: Any) -> dict[str, Any]:
         output = generate(trainer, inputs)
         seen = {name: value.clone() for name, value in output.items() if hasattr(value, "clone")}
-        made.rollouts.append(seen | {"rewards": trainer._rewards_of_all_processes.clone()})
+        made.rollouts.append(seen | {"rewards": trainer.rewards_N.clone()})
         made.values.append(slow_values(trainer, output))
         return output
 

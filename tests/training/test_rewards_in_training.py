@@ -52,15 +52,15 @@ PROMPTS = [user_prompt(str(n), f"prompt {n}") for n in range(2)]
 
 
 def test_scores_are_standardised_on_the_initial_policys() -> None:
-    normaliser = RewardNormaliser.fit(WordCount(), [(PROMPTS[0], ["a", "a b c"]), (PROMPTS[1], ["?"])], False)
+    normaliser = RewardNormaliser.fit([np.array([1.0, 3.0]), np.array([np.nan])], within_prompt=False)
     assert (normaliser.mean, normaliser.standard_deviation) == (2.0, 1.0)
     reward = RewardFunction(WordCount(), normaliser, 0.5)
     assert reward(**asked(["a", "a b c d"], ["?", "a b"])) == [-1.0, 2.0, None, 0.0]
 
 
 def test_scores_that_compare_within_a_prompt_only_are_centred_there() -> None:
-    groups = [(PROMPTS[0], ["a", "a b c"]), (PROMPTS[1], ["a b c d e", "a b c"])]
-    normaliser = RewardNormaliser.fit(WordCount(), groups, within_prompt=True)
+    groups = [np.array([1.0, 3.0]), np.array([5.0, 3.0])]
+    normaliser = RewardNormaliser.fit(groups, within_prompt=True)
     assert (normaliser.mean, normaliser.standard_deviation) == (0.0, 1.0)
     reward = RewardFunction(WordCount(), normaliser, 0.5)
     assert reward(**asked(["a", "a b c", "?"], ["a", "a"])) == [-1.0, 1.0, None, 0.0, 0.0]
@@ -89,4 +89,4 @@ def test_too_many_invalid_scores_stop_the_run() -> None:
 
 def test_a_reward_model_without_any_valid_score_is_refused_before_training() -> None:
     with pytest.raises(StageError, match="no valid score"):
-        RewardNormaliser.fit(WordCount(), [(PROMPTS[0], ["?", "?"])], False)
+        RewardNormaliser.fit([np.array([np.nan, np.nan])], within_prompt=False)

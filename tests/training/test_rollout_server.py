@@ -35,6 +35,7 @@ def test_it_serves_the_run_s_policy_with_room_for_prompt_and_completion() -> Non
     assert options(command(config, 20007)) == {
         "--model": "org/policy",
         "--revision": "abc",
+        "--dtype": "float32",
         "--tensor_parallel_size": "2",
         "--max_model_len": "130",
         "--host": "0.0.0.0",

@@ -1,9 +1,11 @@
-"""vLLM as the sampler of rollouts: the run's seed reaches it. vLLM itself is stood in for: it trains on GPUs
-only."""
+"""What TRL's vLLM is given by us: seeds, whole weights, deadlines; and what is refused beforehand. vLLM itself
+samples in test_vllm_rollouts.py."""
 
-import sys
-from collections.abc import Callable
-from types import ModuleType, SimpleNamespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import copy
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,48 +13,179 @@ import pytest
 from rlhf_eval.config.schema import RunConfig
 from rlhf_eval.errors import ConfigError
 from rlhf_eval.training import rollouts
+from rlhf_eval.training.critic import attach_critic
 from rlhf_eval.training.launch import launch
+from tests.training.test_ppo import options
 
 
-def test_colocated_engines_of_other_seeds_and_processes_differ(monkeypatch: pytest.MonkeyPatch) -> None:
-    from accelerate import Accelerator
-    from trl.generation import vllm_generation
+class Sampling(SimpleNamespace):
+    """vLLM's SamplingParams as far as they are used."""
 
-    Accelerator(cpu=True)  # as there is one in a trainer
-    built: list[int] = []
-    monkeypatch.setattr(rollouts, "find_spec", ModuleType)
-    monkeypatch.setattr(vllm_generation, "LLM", lambda seed: built.append(seed), raising=False)
-    for seed in (0, 1):
-        with rollouts.seeded(seed, "vllm_colocate"):
-            for process in (0, 1):
-                vllm_generation.LLM(seed=process)  # type: ignore[attr-defined]  # as TRL calls it
-    with rollouts.seeded(1, "vllm_colocate"):
-        vllm_generation.LLM(seed=0)  # type: ignore[attr-defined]
-    assert len(set(built[:4])) == 4
-    assert built[4] == built[2]
-    vllm_generation.LLM(seed=7)  # type: ignore[attr-defined]
-    assert built[-1] == 7  # outside the block it is TRL's own again
+    def clone(self) -> "Sampling":
+        return copy(self)
 
 
-def test_a_servers_requests_carry_seed_and_step() -> None:
-    seeds: list[int] = []
-    server = SimpleNamespace(generation_kwargs={})
-    server.generate = lambda: seeds.append(server.generation_kwargs["seed"])
-    trainer = SimpleNamespace(vllm_generation=server, state=SimpleNamespace(global_step=0))
-    rollouts.seed_server(trainer, 1, "vllm_server")
-    for step in (0, 1, 1):
-        trainer.state.global_step = step
-        server.generate()
-    assert seeds[1] == seeds[2] != seeds[0]
+def fake_trainer(update: int, process: int, sharing: int, seen: list[list[int]]) -> Any:
+    llm = SimpleNamespace(
+        generate=lambda prompts, sampling_params: seen.append([s.seed for s in sampling_params])
+    )
+    vllm = SimpleNamespace(
+        mode="colocate", llm=llm, tensor_parallel_size=sharing, _dist=SimpleNamespace(gather_params=None)
+    )
+    accelerator = SimpleNamespace(process_index=process)
+    state = SimpleNamespace(global_step=update)
+    return SimpleNamespace(vllm_generation=vllm, accelerator=accelerator, state=state, model=None)
+
+
+def seeds(seed: int, update: int, process: int, rows: int = 4, sharing: int = 1) -> list[int]:
+    seen: list[list[int]] = []
+    trainer = fake_trainer(update, process, sharing, seen)
+    rollouts.prepare(trainer, seed)
+    trainer.vllm_generation.llm.generate([[1]] * rows, sampling_params=Sampling())
+    return seen[0]
+
+
+def test_every_completion_of_every_run_step_and_process_has_a_seed_of_its_own() -> None:
+    drawn = [
+        s for seed in (0, 1) for update in (0, 4) for process in (0, 1) for s in seeds(seed, update, process)
+    ]
+    assert len(set(drawn)) == len(drawn) == 32
+
+
+def test_seeds_depend_on_nothing_that_a_restart_forgets() -> None:
+    assert seeds(3, 8, 1) == seeds(3, 8, 1)
+
+
+def test_processes_that_share_an_engine_give_it_the_same_seeds() -> None:
+    assert seeds(0, 0, 0, 8, sharing=2) == seeds(0, 0, 1, 8, sharing=2)
+    assert not set(seeds(0, 0, 0, 8, sharing=2)) & set(seeds(0, 0, 2, 8, sharing=2))
+
+
+def test_a_server_is_asked_prompt_by_prompt_with_a_seed_and_a_deadline() -> None:
+    asked: dict[int, int] = {}
+    deadlines: list[float] = []
+
+    def generate(prompts: list[list[int]], n: int, generation_kwargs: dict[str, Any]) -> dict[str, Any]:
+        [prompt] = prompts
+        asked[prompt[0]] = generation_kwargs["seed"]
+        return {"prompt_ids": prompts, "completion_ids": [[prompt[0], k] for k in range(n)], "logprobs": None}
+
+    session = SimpleNamespace(request=lambda *words, timeout: deadlines.append(timeout))
+    client = SimpleNamespace(generate=generate, session=session)
+    vllm = SimpleNamespace(mode="server", vllm_client=client, _dist=SimpleNamespace(gather_params=None))
+    accelerator = SimpleNamespace(is_main_process=True)
+    state = SimpleNamespace(global_step=2)
+    trainer = SimpleNamespace(vllm_generation=vllm, accelerator=accelerator, state=state, model=None)
+    rollouts.prepare(trainer, 5)
+    output = client.generate(prompts=[[7], [8]], n=2, generation_kwargs={})
+    assert output["completion_ids"] == [[7, 0], [7, 1], [8, 0], [8, 1]]
+    assert asked == {7: rollouts.request_seed(5, 2, 0), 8: rollouts.request_seed(5, 2, 1)}
+    client.session.request("GET")
+    assert deadlines == [rollouts.SERVER_SECONDS]
+
+
+@contextmanager
+def gathered(_: list[Any]) -> Iterator[None]:
+    """Weights that are whole already."""
+    yield
+
+
+@pytest.fixture
+def policy_folder(tmp_path: Path, tiny_llama: Callable[..., Any]) -> Path:
+    import torch
+    from transformers import LlamaForCausalLM
+
+    torch.manual_seed(0)
+    LlamaForCausalLM(tiny_llama(tmp_path / "policy")).save_pretrained(tmp_path / "policy")
+    return tmp_path / "policy"
+
+
+def with_adapters(folder: Path, dtype: str) -> Any:
+    """A policy whose adapters have learnt something."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(1)
+    base: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
+    model = get_peft_model(base, LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if "lora_B" in name:
+                value.normal_(0, 0.05)
+    return model
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_base_is_the_same_after_50_transfers_of_merged_adapters(policy_folder: Path, dtype: str) -> None:
+    """PEFT's own merging in place, as TRL does it for vLLM, drifts in bf16: that is shown too."""
+    import torch
+
+    model = with_adapters(policy_folder, dtype)
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    for _ in range(50):
+        given = dict(rollouts.whole_weights(model, gathered))
+    assert all(value.equal(before[name]) for name, value in model.named_parameters())
+    exact = with_adapters(policy_folder, "float32")
+    expected = exact.merge_and_unload().state_dict()
+    assert given.keys() == {name for name, _ in exact.get_base_model().named_parameters()}
+    for name, value in given.items():
+        assert value.dtype == getattr(torch, dtype)
+        assert value.float().allclose(expected[name], atol=1e-6 if dtype == "float32" else 4e-3, rtol=1e-2)
+    for _ in range(50):
+        model.merge_adapter()
+        model.unmerge_adapter()
+    drifted = [n for n, value in model.named_parameters() if not value.allclose(before[n], atol=1e-6, rtol=0)]
+    assert bool(drifted) == (dtype == "bfloat16")
+
+
+def test_a_critic_stays_at_home_and_tied_weights_go_once(policy_folder: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    model: Any = AutoModelForCausalLM.from_pretrained(policy_folder)
+    names = {name for name, _ in model.named_parameters()}
+    policy: Any = SimpleNamespace(model=str(policy_folder), revision=None, train_dtype="float32")
+    attach_critic(model, options(critic="policy"), policy, checkpointing=False)
+    given = [name for name, _ in rollouts.whole_weights(model, gathered)]
+    assert len(given) == len(set(given))
+    assert set(given) == names
 
 
 @pytest.mark.parametrize("engine", ["vllm_colocate", "vllm_server"])
-def test_without_vllm_it_is_asked_for(
-    training: Callable[..., RunConfig], engine: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+def test_without_vllm_it_is_asked_for_before_anything_is_loaded(
+    training: Callable[..., RunConfig], engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "vllm", None)
     monkeypatch.setattr(rollouts, "find_spec", lambda name: None)
     server = ["algorithm.rollout.server_url=http://127.0.0.1:9"]
     config = training("algorithm=grpo_lab", f"algorithm.rollout.engine={engine}", *server)
     with pytest.raises(ConfigError, match=f"engine={engine} needs vLLM"):
         launch(config, tmp_path, tmp_path / "metrics.jsonl", tmp_path / "log", lambda *_: None)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("found", "refused"), [("0.21.3", True), ("0.31.0", False), ("0.31.2", True), ("0.32.0", True)]
+)
+def test_a_vllm_that_trl_does_not_drive_is_refused(
+    training: Callable[..., RunConfig], found: str, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollouts, "find_spec", lambda name: True)
+    monkeypatch.setattr(rollouts, "version", lambda name: found)
+    config: Any = training("algorithm=grpo_lab", "algorithm.rollout.engine=vllm_colocate")
+    if not refused:
+        rollouts.require_vllm(config.algorithm)
+        return
+    with pytest.raises(
+        ConfigError, match=rf"vLLM {found} is installed; TRL drives versions 0\.22\.0 to 0\.31\.0"
+    ):
+        rollouts.require_vllm(config.algorithm)
+
+
+def test_a_server_without_an_address_is_refused(
+    training: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollouts, "find_spec", lambda name: True)
+    monkeypatch.setattr(rollouts, "version", lambda name: "0.31.0")
+    config: Any = training("algorithm=grpo_lab", "algorithm.rollout.engine=vllm_server")
+    with pytest.raises(ConfigError, match=r"server_url is missing[\s\S]*rollout_server"):
+        rollouts.require_vllm(config.algorithm)

@@ -1,0 +1,77 @@
+"""Gradient clipping by the norm of each owner of weights, where one optimiser holds several.
+
+Groups of the optimiser's parameters say whose they are (`owner`).
+"""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+
+def clip_apart(optimizer: Any, most: float) -> dict[str, float]:
+    """Scale each owner's gradients down to a norm of at most `most`; their norms before, by owner.
+
+    DeepSpeed has clipped them when its optimiser stepped: see `clip_apart_in_deepspeed`.
+
+    Args:
+        optimizer: the trainer's, as accelerate wraps it.
+    """
+    import torch
+
+    inner = optimizer.optimizer
+    if hasattr(inner, "owner_norms"):
+        return {owner: float(norm) for owner, norm in inner.owner_norms.items()}
+    found = {}
+    for owner in dict.fromkeys(group["owner"] for group in inner.param_groups):
+        values = [v for group in inner.param_groups if group["owner"] == owner for v in group["params"]]
+        found[owner] = torch.nn.utils.clip_grad_norm_(values, most).item()
+    return found
+
+
+def clip_apart_in_deepspeed(optimizer: Any) -> None:
+    """Make DeepSpeed's ZeRO-2 or ZeRO-3 optimiser clip each owner's gradients by their own norm.
+
+    DeepSpeed takes one norm over all groups of parameters and hands it to `unscale_and_clip_grads` for one
+    group after the other. On this object the group's owner's norm is handed over instead; `owner_norms` holds
+    those of the last step.
+    """
+    from deepspeed.runtime.utils import combine_grad_norm_groups
+
+    owners = [group["owner"] for group in optimizer.optimizer.param_groups]
+    if hasattr(optimizer, "sub_group_to_group_id"):  # ZeRO-3 cuts a group into sub-groups
+        owners = [owners[optimizer.sub_group_to_group_id[n]] for n in range(len(optimizer.fp16_groups))]
+    norms: list[Any] = []
+    for name in ("get_grad_norm_direct", "complete_grad_norm_calculation_for_cpu_offload"):
+        setattr(optimizer, name, _keeping(getattr(optimizer, name), norms))
+    step, clip = optimizer.step, optimizer.unscale_and_clip_grads
+    optimizer.owner_norms = {}
+
+    def clipping(gradients: Any, _: Any) -> None:
+        if not optimizer.owner_norms:
+            for owner in dict.fromkeys(owners):
+                own = [norm for norm, its in zip(norms, owners, strict=True) if its == owner]
+                optimizer.owner_norms[owner] = combine_grad_norm_groups(own)
+        clip(gradients, optimizer.owner_norms[next(turn)])
+
+    def stepping(*words: Any, **named: Any) -> Any:
+        nonlocal turn
+        norms.clear()
+        optimizer.owner_norms = {}
+        turn = iter(owners)
+        return step(*words, **named)
+
+    turn = iter(owners)
+    optimizer.unscale_and_clip_grads = clipping
+    optimizer.step = stepping
+
+
+def _keeping(function: Callable[..., Any], results: list[Any]) -> Callable[..., Any]:
+    """The same function; what it returns is kept."""
+
+    @wraps(function)
+    def call(*words: Any, **named: Any) -> Any:
+        result = function(*words, **named)
+        results.append(result)
+        return result
+
+    return call
