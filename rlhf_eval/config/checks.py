@@ -21,8 +21,6 @@ NAME = re.compile(r"(?!.*--)[A-Za-z0-9_][A-Za-z0-9._-]*")
 ASKING_SECONDS = 3 * COLLECTIVE_SECONDS // 4
 """Seconds that a process may wait for servers before the other processes hear from it again; the rest of
 `COLLECTIVE_SECONDS` is for sampling."""
-MEASURED_TOGETHER = 64
-"""Held-out completions that are scored in one call (`training/measure.py`)."""
 LEAST_GROUP = 4
 """Completions of a prompt on which rewards are standardised (`training/reward_function.py`)."""
 
@@ -140,12 +138,11 @@ def _check_device_maps(config: RunConfig) -> None:
 def _check_deadlines(config: RunConfig, group_size: int) -> None:
     """Between two exchanges with the others, a process scores its completions of one step, or of one
     measurement. Each call to a server that does not answer takes the whole deadline."""
-    processes, prompts = config.accelerate.processes, config.prompts
-    batches = math.ceil(prompts.held_out_limit / max(1, MEASURED_TOGETHER // prompts.held_out_samples))
+    processes = config.accelerate.processes
     own, gold = _calls(config.reward_model), _calls(config.gold_reward_model)
     calls = max(
         own * _rounds(config.reward_model, max(group_size, LEAST_GROUP)),
-        (own + gold) * math.ceil(batches / processes),
+        own + gold,
     )
     for field, reward_model in _reward_models(config):
         endpoint = reward_model.endpoint

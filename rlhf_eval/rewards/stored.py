@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Hashable, Sequence
 from copy import copy
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -59,8 +60,8 @@ class StoredRewardModel(RewardModel):
         self.folder = folder
         self.progress = progress
         self.key = key
-        self.loaded: RewardModel | None = None
-        self.owner = self
+        # Copies made by `salted` share it, and with it the weights; none of them refers to another.
+        self.load = cache(partial(load_reward_model, config))
         self.segment = folder / f"{time.time_ns():x}-{socket.gethostname()}-{os.getpid()}.jsonl"
         # Whoever answers behind an address tomorrow may be another reward model than today's.
         self.keeps = all(part.kind != "remote" for _, part in nested("", config))
@@ -83,9 +84,7 @@ class StoredRewardModel(RewardModel):
     @property
     def model(self) -> RewardModel:
         """The reward model itself."""
-        if self.owner.loaded is None:
-            self.owner.loaded = load_reward_model(self.config)
-        return self.owner.loaded
+        return self.load()
 
     def score(self, conversations: Sequence[Conversation]) -> ScoreBatch:
         def ask(missing: Sequence[Conversation]) -> np.ndarray:

@@ -11,6 +11,8 @@ have changed. The same command therefore continues whatever was interrupted, at 
 want different machines can be executed by different jobs, one after the other.
 """
 
+import gc
+import sys
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import partial
@@ -129,6 +131,7 @@ def _execute(
     """Execute the chosen stages; the names of those that are still open."""
     from rlhf_eval.generation.base_answers import answers_file, make, uses_base, with_answers
 
+    free()  # of what a run held that failed in this process
     world = ensure(config.lab, 2, progress) if config.lab else None
     scores = scores_folder(
         directory.path.parent, config.reward_model, local_hashes(config.reward_model, world)
@@ -141,6 +144,7 @@ def _execute(
     if uses_base(config):  # before anything that is compared with it
         file = answers_file(shared, config, world)
         make(run.config, file, run.advance)
+        free()
         run = replace(run, config=with_answers(run.config, file))
 
     def record() -> None:
@@ -170,13 +174,31 @@ def _execute(
             if note:
                 progress.stage(name, "running")
             directory.update_status(stage=name, stage_attempt=stage.attempts, step=0, steps=0)
-            stage.finish(work(run), who_and_where() | {"finished_at": now()}, environment())
+            files = work(run)
+            free()  # before the next stage or its server wants the GPU
+            stage.finish(files, who_and_where() | {"finished_at": now()}, environment())
             record()  # again: by now the hub's files are here, and the judge has said who it is
             progress.stage(name, "done")
         outputs[name] = stage.output_hash
         if name == "train":  # its marker is on the disk: nothing will continue from them
             discard(stage.path / "checkpoints")
     return [name for name, _ in STAGES if name not in outputs]
+
+
+def free() -> None:
+    """Free the weights that nothing uses any more.
+
+    TRL's trainer and what it holds refer to each other, so Python frees them only when it looks for such
+    cycles. vLLM in the training process has told Python to pass over everything that was there when it began.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None:  # importing it takes seconds, and a finished run loads nothing
+        return
+    gc.unfreeze()
+    gc.collect()
+    gc.collect()  # what vLLM's engine held until the first call ended it
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def _benchmark(run: Run) -> list[Path]:

@@ -100,10 +100,13 @@ def publish(checkpoint: Path, target: Path, config: PolicyConfig) -> None:
             settings["target_modules"].sort()
         write_json(temporary / "adapter_config.json", settings)
     else:
-        sizes = [_convert(file, temporary, config.dtype) for file in sorted(checkpoint.glob(WEIGHTS))]
+        tied = _tied(checkpoint)
+        files = sorted(checkpoint.glob(WEIGHTS))
+        size = sum(_convert(file, temporary, config.dtype, tied) for file in files)
         if (index := checkpoint / INDEX).exists():
             known = read_json(index)
-            known["metadata"]["total_size"] = sum(sizes)
+            known["metadata"]["total_size"] = size
+            known["weight_map"] = {n: file for n, file in known["weight_map"].items() if n not in tied}
             write_json(temporary / index.name, known)
         write_json(temporary / "config.json", read_json(checkpoint / "config.json") | {"dtype": config.dtype})
         if (generation := checkpoint / "generation_config.json").exists():
@@ -113,7 +116,20 @@ def publish(checkpoint: Path, target: Path, config: PolicyConfig) -> None:
     temporary.rename(target)
 
 
-def _convert(file: Path, folder: Path, dtype: str) -> int:
+def _tied(folder: Path) -> set[str]:
+    """Names of weights that are others under a second name. DeepSpeed's checkpoints hold both."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+    # After a training with ZeRO-3 a model that is made would be split over its processes.
+    unset_hf_deepspeed_config()
+    with torch.device("meta"):  # shapes only
+        model: Any = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+    return set(model.all_tied_weights_keys)
+
+
+def _convert(file: Path, folder: Path, dtype: str, left_out: set[str]) -> int:
     """Write a file of weights in another number format to a folder; the bytes of its tensors."""
     import torch
     from safetensors.torch import load_file, save_file
@@ -122,6 +138,7 @@ def _convert(file: Path, folder: Path, dtype: str) -> int:
     tensors = {
         name: value.to(wanted) if value.is_floating_point() else value
         for name, value in load_file(file).items()
+        if name not in left_out
     }
     save_file(tensors, folder / file.name, {"format": "pt"})
     return sum(value.nbytes for value in tensors.values())

@@ -18,6 +18,8 @@ BATCH = 64
 """Completions sampled together."""
 LOGITS = 2**27
 """Numbers in one tensor of logits at most: two policies' are held at once, 0.5 GiB each in 32 bits."""
+Sampled = dict[str, Any]
+"""What is known of one completion."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +81,10 @@ class Measurement:
         state = PartialState()
         share = max(1, BATCH // self.samples)
         starts = range(0, len(self.prompts), share)
-        rows: list[dict[str, Any]] = []
+        rows: list[Sampled] = []
         for start in starts[state.process_index :: state.num_processes]:
-            rows += self._measured(policies, normaliser, start, self.prompts[start : start + share])
-        rows = sorted(gather_object(rows), key=lambda row: row["place"])
+            rows += self._sampled(policies, normaliser, start, self.prompts[start : start + share])
+        rows = sorted(gather_object(self._scored(rows, normaliser)), key=lambda row: row["place"])
         proxy_PS = np.array([row["proxy"] for row in rows], dtype=np.float64).reshape(-1, self.samples)
         refuse_if_too_many_invalid(np.isfinite(proxy_PS.ravel()), self.max_invalid_share)
         variance, zero_share = spread(proxy_PS)
@@ -102,27 +104,29 @@ class Measurement:
             "n": len(rows),
         }
 
-    def _measured(
+    def _sampled(
         self, policies: Policies, normaliser: RewardNormaliser, start: int, prompts: Sequence[Prompt]
-    ) -> list[dict[str, Any]]:
-        """One dictionary a completion, those of a prompt side by side; `start` is the first prompt's
-        place."""
+    ) -> list[Sampled]:
+        """One row a completion, those of a prompt side by side; `start` is the first prompt's place.
+
+        Where scores have no scale across prompts there is an opponent for each: the initial policy's answer,
+        sampled with the same random numbers.
+        """
         seed = self.seed + start
         repeated = [prompt for prompt in prompts for _ in range(self.samples)]
         completions, tokens = sample(policies.now, self.tokenizer, repeated, self.sampling, seed)
         divergences, entropies = divergences_and_entropies(policies, self.tokenizer, tokens)
-        texts = [completion.text for completion in completions]
-        conversations = [prompt.answered(text) for prompt, text in zip(repeated, texts, strict=True)]
+        opponents: list[str | None] = [None] * len(repeated)
         if normaliser.within_prompt:
-            proxies = self._log_odds(policies, repeated, texts, seed) / normaliser.standard_deviation
-        else:
-            proxies = normaliser(self.reward_model.score(conversations).scores)
-        golds = [None] * len(texts) if self.gold is None else self.gold.score(conversations).scores.tolist()
+            with policies.initial() as initial:
+                answers, _ = sample(initial, self.tokenizer, repeated, self.sampling, seed)
+            opponents = [answer.text for answer in answers]
         return [
             {
                 "place": start * self.samples + number,
-                "proxy": float(proxies[number]),
-                "gold": golds[number],
+                "prompt": repeated[number],
+                "text": completion.text,
+                "opponent": opponents[number],
                 "kl": divergences[number],
                 "entropy": entropies[number],
                 "tokens": completion.tokens,
@@ -130,16 +134,28 @@ class Measurement:
             for number, completion in enumerate(completions)
         ]
 
-    def _log_odds(
-        self, policies: Policies, prompts: Sequence[Prompt], texts: Sequence[str], seed: int
-    ) -> np.ndarray:
-        """Log odds with which each answer beats the initial policy's, sampled with the same random numbers:
-        the proxy of a reward model without a scale across prompts. Shape (completions,)."""
-        with policies.initial() as initial:
-            opponents, _ = sample(initial, self.tokenizer, prompts, self.sampling, seed)
-        pairs = zip(prompts, texts, (opponent.text for opponent in opponents), strict=True)
-        batch = self.reward_model.compare([Comparison(*pair) for pair in pairs])
-        probability = np.clip(batch.probabilities, 1e-6, 1 - 1e-6)
+    def _scored(self, rows: list[Sampled], normaliser: RewardNormaliser) -> list[Sampled]:
+        """The rows with proxy and gold reward in the place of texts: each reward model is asked once, so that
+        one behind a server keeps the other processes waiting for one deadline at most."""
+        if not rows:
+            return []
+        conversations = [row["prompt"].answered(row["text"]) for row in rows]
+        if normaliser.within_prompt:
+            proxies = self._log_odds(rows) / normaliser.standard_deviation
+        else:
+            proxies = normaliser(self.reward_model.score(conversations).scores)
+        golds = [None] * len(rows) if self.gold is None else self.gold.score(conversations).scores.tolist()
+        kept = ("place", "kl", "entropy", "tokens")
+        return [
+            {name: row[name] for name in kept} | {"proxy": float(proxy), "gold": gold}
+            for row, proxy, gold in zip(rows, proxies, golds, strict=True)
+        ]
+
+    def _log_odds(self, rows: list[Sampled]) -> np.ndarray:
+        """Log odds with which each answer beats its opponent: the proxy of a reward model without a scale
+        across prompts. Shape (completions,)."""
+        pairs = [Comparison(row["prompt"], row["text"], row["opponent"]) for row in rows]
+        probability = np.clip(self.reward_model.compare(pairs).probabilities, 1e-6, 1 - 1e-6)
         return np.log(probability / (1 - probability))
 
 

@@ -124,7 +124,8 @@ def test_a_text_that_two_benchmarks_share_is_scored_once(rule: list[str], tmp_pa
     assert (one.summary.accuracy, two.summary.accuracy) == (50, 50)
     again = StoredRewardModel(config, tmp_path / "store", SilentProgress())
     evaluate(again, loaded)
-    assert again.loaded is None  # nothing was missing, so the reward model was not even loaded
+    # Nothing was missing, so the reward model was not even loaded.
+    assert again.load.cache_info().misses == 0
 
 
 def test_a_reward_model_that_changed_is_asked_again(

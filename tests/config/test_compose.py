@@ -172,11 +172,12 @@ def test_the_fingerprint_holds_what_changes_results_and_nothing_else() -> None:
         (
             [
                 *LAB,
-                "algorithm.lora={rank: 4}",
+                "accelerate=ddp",
+                "accelerate.processes=8",
                 "algorithm.rollout.engine=vllm_colocate",
-                "policy.train_dtype=bfloat16",
+                "algorithm.rollout.tensor_parallel=3",
             ],
-            r"drift in policy\.train_dtype=bfloat16[\s\S]*float32",
+            r"tensor_parallel: 3 does not divide the 8 training processes[\s\S]*=1",
         ),
         ([*LAB, "accelerate.processes=2"], r"strategy=single is one process"),
         ([*LAB, "accelerate=ddp", "accelerate.machines=3"], r"8 cannot be shared out evenly over 3"),

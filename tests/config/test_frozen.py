@@ -1,7 +1,7 @@
-"""Configurations that version 0.1 froze: the same runs under the same names, their new fields at what was done then.
+"""Configurations that version 0.1 froze: the same runs, same names, new fields at what was done then.
 
-`frozen_0_1/` was written by that version; `names.json` holds the names of its run directories and the hashes of
-what their stages depended on.
+`frozen_0_1/` was written by that version; `names.json` holds the names of its run directories and the hashes
+of what their stages depended on.
 """
 
 from dataclasses import replace

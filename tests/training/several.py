@@ -1,8 +1,9 @@
 """Several trainings one after the other in the same processes, for what starting them would cost.
 
-`accelerate launch … several.py JOBS` trains the jobs in the file, a list of {"config", "run", "killed"}. Where
-a job names a folder `killed`, the run's folder is copied there after the last step and before its checkpoint:
-what a kill of all processes at that moment leaves on the disk.
+`accelerate launch … several.py JOBS` trains the jobs in the file, a list of dictionaries with a configuration
+and a run directory. Where a job names a folder `killed`, the run's folder is copied there after the last step
+and before its checkpoint: what a kill of all processes at that moment leaves on the disk. Every process
+writes the token ids of its rollouts to `rollouts-<process>.jsonl` in the run directory.
 """
 
 import gc
@@ -12,15 +13,31 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from rlhf_eval.config.compose import freeze, load
 from rlhf_eval.config.schema import RunConfig
-from rlhf_eval.training import launch, node
+from rlhf_eval.files import append_jsonl, write_json
+from rlhf_eval.training import launch, node, rollouts
+from rlhf_eval.training.reward_function import RewardFunction
 
-Job = tuple[RunConfig, Path, Path | None]
-"""What is trained, in which run directory, and where the copy goes."""
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained, in which run directory, and where the copy goes.
+
+    Attributes:
+        stale: whether vLLM is given the first weights again and again, as if transfers failed.
+    """
+
+    config: RunConfig
+    run: Path
+    killed: Path | None = None
+    stale: bool = False
 
 
 def train_all(
@@ -33,13 +50,13 @@ def train_all(
         interpreter: of the environment that trains.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    first = jobs[0][0]
+    first = jobs[0].config
     launch._write_files(first, folder, folder / "metrics.jsonl")
     listed = []
-    for number, (config, run, killed) in enumerate(jobs):
-        (folder / f"{number}.yaml").write_text(freeze(config))
-        place = {"config": str(folder / f"{number}.yaml"), "run": str(run)}
-        listed.append(place | {"killed": killed and str(killed)})
+    for number, job in enumerate(jobs):
+        (folder / f"{number}.yaml").write_text(freeze(job.config))
+        place = {"config": str(folder / f"{number}.yaml"), "run": str(job.run), "stale": job.stale}
+        listed.append(place | {"killed": job.killed and str(job.killed)})
     (folder / "jobs.json").write_text(json.dumps(listed))
     port = json.loads((folder / "launch.json").read_text())["address"].rpartition(":")[2]
     command = [
@@ -77,11 +94,51 @@ def main() -> int:
             if step == steps and job["killed"]:
                 shutil.copytree(job["run"], job["killed"])
 
-        train(config, run / "stages" / "train", run / "metrics.jsonl", advance)
+        with pytest.MonkeyPatch.context() as patch:
+            _record_rollouts(patch, run)
+            if job["stale"]:
+                _never_transfer(patch)
+            train(config, run / "stages" / "train", run / "metrics.jsonl", advance)
+            write_json(run / f"waits-{os.environ['RANK']}.json", _waits())
         # The next training begins as in a process of its own: reward models are loaded whole.
         unset_hf_deepspeed_config()
         gc.collect()
     return 0
+
+
+def _waits() -> dict[str, float]:
+    """Seconds after which this process gives up waiting for the others: in any exchange, and for the disk."""
+    import torch
+    from torch.distributed.distributed_c10d import _get_default_group
+
+    from rlhf_eval.training.waiting import _patient_processes
+
+    groups = {"everything": _get_default_group(), "disk": _patient_processes()}
+    cpu = torch.device("cpu")
+    return {name: group._get_backend(cpu).options._timeout.total_seconds() for name, group in groups.items()}
+
+
+def _record_rollouts(patch: pytest.MonkeyPatch, run: Path) -> None:
+    score = RewardFunction.__call__
+    file = run / f"rollouts-{os.environ['RANK']}.jsonl"
+
+    def scoring(reward: RewardFunction, prompts: Any, completions: Any, **named: Any) -> Any:
+        append_jsonl(file, {"completions": named["completion_ids"]})
+        return score(reward, prompts, completions, **named)
+
+    patch.setattr(RewardFunction, "__call__", scoring)
+
+
+def _never_transfer(patch: pytest.MonkeyPatch) -> None:
+    given: list[tuple[str, Any]] = []
+    now = rollouts.whole_weights
+
+    def stale(*words: Any) -> Any:
+        if not given:
+            given.extend((name, value.clone()) for name, value in now(*words))
+        return iter(given)
+
+    patch.setattr(rollouts, "whole_weights", stale)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pytest
 
 from rlhf_eval.config.schema import RunConfig
 from rlhf_eval.files import read_jsonl, sha256_file
-from tests.training.several import train_all
+from tests.training.several import Job, train_all
 
 SETTING = (
     "accelerate.processes=2",
@@ -46,17 +46,17 @@ def runs(
     """For each case its configuration, an undisturbed run, and one that was killed in its second step and
     continued by new processes."""
     folder = tmp_path_factory.mktemp(request.param)
-    made = {}
+    made: dict[tuple[str, str], tuple[RunConfig, Path, Path]] = {}
     for number, (algorithm, weights) in enumerate(CASES):
         words = (f"accelerate={request.param}", *ALGORITHMS[algorithm], *WEIGHTS[weights], *SETTING)
         run, killed = folder / f"{number}" / "undisturbed", folder / f"{number}" / "killed"
         made[algorithm, weights] = (training(*words), run, killed)
-    train_all(list(made.values()), folder / "first")
+    train_all([Job(*job) for job in made.values()], folder / "first")
     for _, _, killed in made.values():
         checkpoints = killed / "stages" / "train" / "checkpoints"
         assert [path.name for path in checkpoints.glob("*/complete.json")] == ["complete.json"]
         assert steps(killed) == [1, 2]
-    train_all([(config, killed, None) for config, _, killed in made.values()], folder / "second")
+    train_all([Job(config, killed) for config, _, killed in made.values()], folder / "second")
     return made
 
 

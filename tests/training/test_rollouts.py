@@ -1,5 +1,7 @@
-"""What TRL's vLLM is given by us: seeds, whole weights, deadlines; and what is refused beforehand. vLLM itself
-samples in test_vllm_rollouts.py."""
+"""What TRL's vLLM is given by us: seeds, whole weights, deadlines; and what is refused beforehand.
+
+vLLM itself samples in test_vllm_rollouts.py.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
