@@ -60,6 +60,7 @@ def launch(
     """
     accelerate = config.accelerate
     _require_devices(accelerate)
+    _require_address(accelerate)
     _require_reporters(trained(config))
     require_vllm(trained(config))
     if accelerate.strategy == "single":
@@ -156,6 +157,25 @@ def _require_devices(accelerate: AccelerateConfig) -> None:
             f"accelerate.processes asks for {needed} on this machine, which has {here} GPUs.",
             f"Set accelerate.processes={here * accelerate.machines}.",
         )
+
+
+def _require_address(accelerate: AccelerateConfig) -> None:
+    """Raises ConfigError where the processes cannot meet at the address that is given."""
+    if accelerate.main_address is None:
+        return
+    host, _, port = accelerate.main_address.rpartition(":")
+    if not (host and port.isdecimal() and 0 < int(port) < 2**16):
+        raise ConfigError(
+            f"accelerate.main_address: '{accelerate.main_address}' must be host:port.",
+            "Give both, such as node7:29500, or null: then a free port of this machine is taken.",
+        )
+    try:
+        socket.create_server(("", int(port))).close()
+    except OSError as error:
+        raise ConfigError(
+            f"accelerate.main_address: port {port} cannot be used on this machine: {error.strerror}.",
+            "Give another port, or null: then a free one is taken.",
+        ) from error
 
 
 def _write_files(config: RunConfig, folder: Path, metrics: Path) -> None:

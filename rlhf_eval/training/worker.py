@@ -2,12 +2,13 @@
 
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 from typing import NoReturn
 
 from rlhf_eval.config.compose import load
-from rlhf_eval.errors import RlhfEvalError
+from rlhf_eval.errors import ConfigError, RlhfEvalError
 from rlhf_eval.files import read_json, write_json
 from rlhf_eval.interruption import Interrupted
 from rlhf_eval.processes import die_with
@@ -31,6 +32,7 @@ def main() -> int:
     torch.set_num_threads(config.threads)
     try:
         _require_all(config.accelerate.processes)
+        _require_gpu(torch.cuda.device_count(), int(os.environ.get("LOCAL_RANK", "0")))
         metrics = Path(read_json(folder / "launch.json")["metrics"])
         train(config, folder, metrics, lambda *_: None, (folder / "stop").exists)
     except Interrupted:
@@ -46,6 +48,19 @@ def _require_all(processes: int) -> None:
     found = int(os.environ.get("WORLD_SIZE", "1"))
     if found != processes:
         raise RuntimeError(f"{found} training processes were started instead of {processes}")
+
+
+def _require_gpu(here: int, place: int) -> None:
+    """Raises ConfigError where this machine has GPUs, but none for this process, the one at `place` on it.
+
+    The machine that was asked to train has looked at its own GPUs; the others have not.
+    """
+    if 0 < here <= place:
+        raise ConfigError(
+            f"Machine {socket.gethostname()} has {here} GPUs, and at least {place + 1} training processes "
+            "were started on it.",
+            "Set accelerate.processes to the GPUs of all machines, each with as many as the others.",
+        )
 
 
 def leave(code: int) -> NoReturn:

@@ -215,6 +215,30 @@ def test_a_gpu_for_every_process_is_asked_for_beforehand(
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    ("address", "said"), [("taken", r"port \d+ cannot be used.*in use"), ("node7", "must be host:port")]
+)
+def test_an_address_where_processes_cannot_meet_is_refused_beforehand(
+    training: Callable[..., RunConfig], address: str, said: str, tmp_path: Path
+) -> None:
+    with socket.create_server(("", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}" if address == "taken" else address
+        words = words_of("ddp", "grpo", FULL)
+        config = training(*words, "accelerate.machines=2", f"accelerate.main_address={address}")
+        with pytest.raises(ConfigError, match=said):
+            launch(config, tmp_path, tmp_path / "metrics.jsonl", tmp_path / "train.log", silent)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_process_without_a_gpu_of_its_own_says_so() -> None:
+    from rlhf_eval.training.worker import _require_gpu
+
+    _require_gpu(0, 3)  # a machine without GPUs
+    _require_gpu(4, 3)
+    with pytest.raises(ConfigError, match="has 4 GPUs, and at least 5 training processes"):
+        _require_gpu(4, 4)
+
+
 def test_how_long_processes_wait_for_each_other_is_what_every_deadline_is_below(
     training: Callable[..., RunConfig], tmp_path: Path
 ) -> None:

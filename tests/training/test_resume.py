@@ -176,3 +176,33 @@ def test_a_reporter_that_is_not_there_is_named(training: Callable[..., RunConfig
     config = training("algorithm=grpo_lab", "algorithm.report_to=[mlflow]")
     with pytest.raises(ConfigError, match="names mlflow, which is not installed"):
         launch(config, *folders(tmp_path), silent)
+
+
+def points(run: Path) -> list[dict[str, Any]]:
+    metrics = folders(run)[1]
+    return [r for r in read_jsonl(metrics) if r["kind"] == "checkpoint"] if metrics.exists() else []
+
+
+@pytest.mark.parametrize("step", [2, 6], ids=["between", "at the end"])
+def test_a_kill_while_a_checkpoint_is_measured_costs_the_measurement_alone(
+    training: Callable[..., RunConfig], step: int, tmp_path: Path
+) -> None:
+    slow = ("prompts.held_out_limit=24", "prompts.held_out_samples=16")
+    config = training("algorithm=grpo_lab", "algorithm.publish=peak", *slow)
+    undisturbed, run = finish(config, tmp_path / "undisturbed"), tmp_path / "killed"
+    checkpoint = folders(run)[0] / "checkpoints" / f"checkpoint-{step}"
+    kill_when(start(config, run), (checkpoint / COMPLETE).exists)
+    assert [row["step"] for row in points(run)][-1] < step  # it was being measured
+    made = (checkpoint / "trainer_state.json").stat().st_mtime_ns
+    assert finish(config, run) == undisturbed
+    if checkpoint.exists():  # it was not written again
+        assert (checkpoint / "trainer_state.json").stat().st_mtime_ns == made
+    assert points(run) == points(tmp_path / "undisturbed")
+    assert [row["step"] for row in read_jsonl(folders(run)[1]) if row["kind"] == "train"] == [
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+    ]
