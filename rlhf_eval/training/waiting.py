@@ -1,27 +1,25 @@
 """Waiting for what one process does alone: writing to the disk takes as long as the disk takes."""
 
-from datetime import timedelta
-from functools import cache
-from typing import Any
+import time
+from itertools import count
 
-PATIENCE = timedelta(days=2)
-"""Longer than any disk; a process that died is noticed by the launcher, which ends the others."""
+PAUSE_SECONDS = 0.02
+"""Between two looks at who has come."""
+_turns = count()
 
 
 def wait_for_everyone() -> None:
-    """Wait until all processes of the training are here, however long one of them takes.
+    """Wait until all processes of the training have come here as often as this one, however long that takes.
 
-    Every other wait of a training ends after `COLLECTIVE_SECONDS`. All processes must come here first before
-    one of them can be late: `train` begins with it.
+    Every exchange of tensors gives up after `COLLECTIVE_SECONDS`; this one counts in the store through which
+    the processes found each other. The launcher notices a process that died, and ends the others.
     """
     import torch
+    from torch.distributed.distributed_c10d import _get_default_store
 
-    if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
-        torch.distributed.barrier(_patient_processes())
-
-
-@cache
-def _patient_processes() -> Any:
-    import torch
-
-    return torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
+    if not torch.distributed.is_initialized():
+        return
+    store, turn = _get_default_store(), f"rlhf_eval/turn {next(_turns)}"
+    store.add(turn, 1)
+    while store.add(turn, 0) < torch.distributed.get_world_size():
+        time.sleep(PAUSE_SECONDS)

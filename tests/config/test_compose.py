@@ -173,7 +173,7 @@ def test_the_fingerprint_holds_what_changes_results_and_nothing_else() -> None:
             [
                 *LAB,
                 "accelerate=ddp",
-                "accelerate.processes=8",
+                "algorithm.completions_per_device_batch=16",
                 "algorithm.rollout.engine=vllm_colocate",
                 "algorithm.rollout.tensor_parallel=3",
             ],

@@ -99,23 +99,20 @@ def main() -> int:
             if job["stale"]:
                 _never_transfer(patch)
             train(config, run / "stages" / "train", run / "metrics.jsonl", advance)
-            write_json(run / f"waits-{os.environ['RANK']}.json", _waits())
+            write_json(run / f"patience-{os.environ['RANK']}.json", _patience())
         # The next training begins as in a process of its own: reward models are loaded whole.
         unset_hf_deepspeed_config()
         gc.collect()
     return 0
 
 
-def _waits() -> dict[str, float]:
-    """Seconds after which this process gives up waiting for the others: in any exchange, and for the disk."""
+def _patience() -> float:
+    """Seconds after which this process gives up waiting for the others in an exchange of tensors."""
     import torch
     from torch.distributed.distributed_c10d import _get_default_group
 
-    from rlhf_eval.training.waiting import _patient_processes
-
-    groups = {"everything": _get_default_group(), "disk": _patient_processes()}
-    cpu = torch.device("cpu")
-    return {name: group._get_backend(cpu).options._timeout.total_seconds() for name, group in groups.items()}
+    backend = _get_default_group()._get_backend(torch.device("cpu"))
+    return backend.options._timeout.total_seconds()
 
 
 def _record_rollouts(patch: pytest.MonkeyPatch, run: Path) -> None:
