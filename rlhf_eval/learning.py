@@ -47,4 +47,6 @@ def _without_gradient(row: Mapping[str, Any]) -> bool:
     """`no_gradient` as the trainer recorded it; rows of earlier versions lack it, so it is inferred."""
     if (said := row.get("no_gradient")) is not None:
         return bool(said)
-    return row.get("zero_variance_share") == 1.0 or row.get("grad_norm") == 0.0
+    # PPO compares completions of all prompts: equal rewards within each prompt say nothing there.
+    constant = row.get("zero_variance_share") == 1.0 and "value_loss" not in row
+    return constant or row.get("grad_norm") == 0.0

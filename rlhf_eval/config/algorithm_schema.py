@@ -35,10 +35,10 @@ class RolloutConfig:
     """What samples completions during training."""
 
     engine: Literal["transformers", "vllm_colocate", "vllm_server"] = "transformers"
-    """`transformers` in the training processes; vLLM in them, sharing their GPUs; or a `trl vllm-serve` on
-    GPUs of its own."""
+    """`transformers` in the training processes; vLLM in them, sharing their GPUs; or vLLM's server on GPUs of
+    its own."""
     server_url: str | None = unfingerprinted(None)
-    """Address of `trl vllm-serve`, such as http://node7:8000; of `vllm_server`."""
+    """Address of vLLM's server, such as http://node7:8000; of `vllm_server`."""
     tensor_parallel: Positive = unfingerprinted(1)
     """Training processes that share one vLLM; of `vllm_colocate`."""
     gpu_memory_share: Annotated[float, Gt(0), Le(1)] = unfingerprinted(0.3)
@@ -47,6 +47,7 @@ class RolloutConfig:
     """vLLM's probabilities differ from the trainer's by rounding. A completion's loss is multiplied by the
     ratio of both, π_trainer(y) / π_vllm(y); above `importance_cap` the completion is left out
     (`sequence_mask`) or the ratio is cut (`sequence_truncate`)."""
+    # Before 0.2 GRPO alone corrected; no run of RLOO or PPO with vLLM's rollouts reached its first step.
     importance_cap: Annotated[float, Gt(0)] = added(3.0)
     """Highest ratio of probabilities that counts in full."""
 
@@ -91,7 +92,7 @@ class TrainedConfig:
     missing_eos_penalty: Annotated[float, Gt(0)] | None = added(None)
     """A completion that was cut at `max_completion_tokens` has a reward of at most minus this, in standard
     deviations of the reward (Tülu 3 replaces rewards of 0 or 10 by −10, about −3 standard deviations); null
-    takes the reward model's word for it."""
+    leaves the reward unchanged."""
     max_grad_norm: Annotated[float, Gt(0)] = 1.0
     """Gradient clipping by global norm; PPO clips the gradients of policy and critic each by its own norm."""
     checkpoint_every: Positive = 10

@@ -207,6 +207,12 @@ def _check_rollouts(config: RunConfig) -> None:
     algorithm, processes = config.algorithm, config.accelerate.processes
     assert not isinstance(algorithm, BestOfNConfig)
     rollout = algorithm.rollout
+    if rollout.engine != "transformers" and algorithm.top_p < 1 and rollout.importance_correction != "none":
+        raise ConfigError(
+            f"algorithm.top_p={algorithm.top_p:g}: vLLM reports probabilities within the nucleus, the trainer"
+            " those of all tokens, and the correction for their ratio would remove long completions.",
+            "Set algorithm.top_p=1, or algorithm.rollout.importance_correction=none.",
+        )
     if rollout.engine == "vllm_colocate" and processes % rollout.tensor_parallel:
         raise ConfigError(
             f"algorithm.rollout.tensor_parallel: {rollout.tensor_parallel} does not divide the {processes} "

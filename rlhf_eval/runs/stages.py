@@ -189,7 +189,7 @@ def free() -> None:
     """Free the weights that nothing uses any more.
 
     TRL's trainer and what it holds refer to each other, so Python frees them only when it looks for such
-    cycles. vLLM in the training process has told Python to pass over everything that was there when it began.
+    cycles; and vLLM in the training process froze the garbage collector (`gc.freeze`) when it started.
     """
     torch = sys.modules.get("torch")
     if torch is None:  # importing it takes seconds, and a finished run loads nothing

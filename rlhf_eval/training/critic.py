@@ -27,7 +27,7 @@ def attach_critic(model: Any, algorithm: PPOConfig, policy: PolicyConfig, checkp
     """
     causal = model.get_base_model() if hasattr(model, "peft_config") else model
     trunk = None if algorithm.critic == "value_head" else _trunk(algorithm, policy)
-    if trunk is not None and checkpointing:
+    if trunk is not None and checkpointing:  # before it gets adapters: PEFT then lets gradients into it
         trunk.gradient_checkpointing_enable()
     size = (trunk or causal).config.get_text_config().hidden_size
     # DeepSpeed wants all weights in one format, and under ZeRO-3 it does not convert them.

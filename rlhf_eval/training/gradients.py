@@ -1,14 +1,16 @@
 """Gradient clipping by the norm of each owner of weights, where one optimiser holds several.
 
-Groups of the optimiser's parameters say whose they are (`owner`).
+`owners` names the owner of each of the optimiser's groups of parameters, in their order. The groups cannot:
+what a checkpoint says of a group replaces what was there.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
+from math import inf
 from typing import Any
 
 
-def clip_apart(optimizer: Any, most: float) -> dict[str, float]:
+def clip_apart(optimizer: Any, owners: Sequence[str], most: float) -> dict[str, float]:
     """Scale each owner's gradients down to a norm of at most `most`; their norms before, by owner.
 
     DeepSpeed has clipped them when its optimiser stepped: see `clip_apart_in_deepspeed`.
@@ -22,45 +24,45 @@ def clip_apart(optimizer: Any, most: float) -> dict[str, float]:
     if hasattr(inner, "owner_norms"):
         return {owner: float(norm) for owner, norm in inner.owner_norms.items()}
     found = {}
-    for owner in dict.fromkeys(group["owner"] for group in inner.param_groups):
-        values = [v for group in inner.param_groups if group["owner"] == owner for v in group["params"]]
+    for owner in dict.fromkeys(owners):
+        groups = [g for g, its in zip(inner.param_groups, owners, strict=True) if its == owner]
+        values = [value for group in groups for value in group["params"]]
         found[owner] = torch.nn.utils.clip_grad_norm_(values, most).item()
     return found
 
 
-def clip_apart_in_deepspeed(optimizer: Any) -> None:
+def clip_apart_in_deepspeed(optimizer: Any, owners: Sequence[str]) -> None:
     """Make DeepSpeed's ZeRO-2 or ZeRO-3 optimiser clip each owner's gradients by their own norm.
 
     DeepSpeed takes one norm over all groups of parameters and hands it to `unscale_and_clip_grads` for one
     group after the other. On this object the group's owner's norm is handed over instead; `owner_norms` holds
-    those of the last step.
+    those of the last step, infinite where DeepSpeed skipped it because a gradient was not finite.
     """
     from deepspeed.runtime.utils import combine_grad_norm_groups
 
-    owners = [group["owner"] for group in optimizer.optimizer.param_groups]
     if hasattr(optimizer, "sub_group_to_group_id"):  # ZeRO-3 cuts a group into sub-groups
         owners = [owners[optimizer.sub_group_to_group_id[n]] for n in range(len(optimizer.fp16_groups))]
     norms: list[Any] = []
     for name in ("get_grad_norm_direct", "complete_grad_norm_calculation_for_cpu_offload"):
         setattr(optimizer, name, _keeping(getattr(optimizer, name), norms))
     step, clip = optimizer.step, optimizer.unscale_and_clip_grads
-    optimizer.owner_norms = {}
 
     def clipping(gradients: Any, _: Any) -> None:
-        if not optimizer.owner_norms:
+        if not pending:  # the first group of a step
+            pending.extend(owners)
             for owner in dict.fromkeys(owners):
                 own = [norm for norm, its in zip(norms, owners, strict=True) if its == owner]
                 optimizer.owner_norms[owner] = combine_grad_norm_groups(own)
-        clip(gradients, optimizer.owner_norms[next(turn)])
+        clip(gradients, optimizer.owner_norms[pending.pop(0)])
 
     def stepping(*words: Any, **named: Any) -> Any:
-        nonlocal turn
         norms.clear()
-        optimizer.owner_norms = {}
-        turn = iter(owners)
+        pending.clear()
+        optimizer.owner_norms = dict.fromkeys(owners, inf)
         return step(*words, **named)
 
-    turn = iter(owners)
+    pending: list[str] = []
+    optimizer.owner_norms = dict.fromkeys(owners, inf)
     optimizer.unscale_and_clip_grads = clipping
     optimizer.step = stepping
 

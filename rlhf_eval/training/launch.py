@@ -4,7 +4,7 @@ One process trains where it is asked to. Several are started by `accelerate laun
 folder that can be read, and used by hand:
 
     job.yaml          the run's configuration with its `lab:` sources resolved
-    accelerate.yaml   what `accelerate launch` is told; deepspeed.json, what DeepSpeed is
+    accelerate.yaml   configuration of `accelerate launch`; deepspeed.json: DeepSpeed's
     launch.json       address of the first machine, and where the curves go
     stop              made when the processes are to save and end
     error.json        what the process that failed said
@@ -115,7 +115,7 @@ def _wait(
             if steps and steps[-1]["step"] != told:
                 told = steps[-1]["step"]
                 reward = steps[-1].get("reward")
-                advance(told, trained(config).steps, f"reward {reward:.2f}" if reward else "")
+                advance(told, trained(config).steps, "" if reward is None else f"reward {reward:.2f}")
             time.sleep(PATIENCE_SECONDS)
     return code
 

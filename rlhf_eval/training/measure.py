@@ -135,8 +135,11 @@ class Measurement:
         ]
 
     def _scored(self, rows: list[Sampled], normaliser: RewardNormaliser) -> list[Sampled]:
-        """The rows with proxy and gold reward in the place of texts: each reward model is asked once, so that
-        one behind a server keeps the other processes waiting for one deadline at most."""
+        """The rows, with their texts replaced by proxy and gold rewards.
+
+        Each reward model is asked once, so that one behind a server keeps the other processes waiting for one
+        deadline at most.
+        """
         if not rows:
             return []
         conversations = [row["prompt"].answered(row["text"]) for row in rows]

@@ -42,9 +42,12 @@ def _trainer_class() -> Any:
     class ClippingApart(TrainerCallback):
         """Changes DeepSpeed's optimiser as soon as there is one."""
 
+        def __init__(self, trainer: Any) -> None:
+            self.trainer = trainer
+
         def on_train_begin(self, *_: Any, optimizer: Any, **__: Any) -> None:
             if optimizer is not None and hasattr(optimizer.optimizer, "unscale_and_clip_grads"):
-                clip_apart_in_deepspeed(optimizer.optimizer)
+                clip_apart_in_deepspeed(optimizer.optimizer, self.trainer.owners)
 
     class PPOTrainer(sharing(GRPOTrainer)):
         """See the module. `beta`, TRL's name of the KL coefficient, weighs KL in the reward here, not in the
@@ -53,12 +56,13 @@ def _trainer_class() -> Any:
         algorithm: PPOConfig
         model: Any
         args: Any
+        owners: list[str]
 
         def __init__(self, algorithm: PPOConfig, policy: PolicyConfig, **parts: Any) -> None:
             super().__init__(algorithm, **parts)
             self._values: list[Any] = []
             self.critic = attach_critic(self.model, algorithm, policy, self.args.gradient_checkpointing)
-            self.add_callback(ClippingApart())
+            self.add_callback(ClippingApart(self))
 
         def completions_compared(self) -> int:
             """All: the critic's values are not of a prompt's group."""
@@ -75,15 +79,16 @@ def _trainer_class() -> Any:
                 for name, value in self.model.named_parameters():
                     if value.requires_grad:
                         groups.setdefault((id(value) in critic, name in decaying), []).append(value)
+                ordered = sorted(groups.items(), key=lambda group: group[0])
+                self.owners = ["critic" if of_critic else "policy" for (of_critic, _), _ in ordered]
                 self.optimizer = kind(
                     [
                         {
                             "params": values,
-                            "owner": "critic" if of_critic else "policy",
                             "lr": rate if of_critic else self.args.learning_rate,
                             "weight_decay": self.args.weight_decay if decays else 0.0,
                         }
-                        for (of_critic, decays), values in sorted(groups.items(), key=lambda group: group[0])
+                        for (of_critic, decays), values in ordered
                     ],
                     **options,
                 )
@@ -95,7 +100,7 @@ def _trainer_class() -> Any:
             A loud value loss would otherwise shrink the policy's step, and how loud it is depends on the
             reward model.
             """
-            norms = clip_apart(self.optimizer, self.args.max_grad_norm)
+            norms = clip_apart(self.optimizer, self.owners, self.args.max_grad_norm)
             self._metrics["train"]["critic_grad_norm"].append(norms["critic"])
             return norms["policy"]
 

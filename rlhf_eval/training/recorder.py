@@ -128,7 +128,8 @@ def recorder(of: Recording) -> Any:
             if "loss" not in logs:
                 return
             step = state.global_step // updates
-            if not math.isfinite(logs["loss"]) or not math.isfinite(logs.get("grad_norm", 0.0)):
+            numbers = [logs["loss"], logs.get("grad_norm", 0.0), logs.get("critic_grad_norm", 0.0)]
+            if not all(map(math.isfinite, numbers)):
                 raise StageError(
                     f"The loss is not finite at step {step}.",
                     "Lower algorithm.learning_rate; the last good checkpoint is kept, and continued from.",
@@ -140,7 +141,9 @@ def recorder(of: Recording) -> Any:
             row["no_gradient"] = logs["no_gradient"] == 1.0 or row.get("grad_norm") == 0.0
             if main:
                 append_jsonl(metrics, row | self.seconds)
-                of.advance(step, algorithm.steps, f"reward {row['reward']:.2f}" if row.get("reward") else "")
+                of.advance(
+                    step, algorithm.steps, "" if row.get("reward") is None else f"reward {row['reward']:.2f}"
+                )
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             step = state.global_step // updates

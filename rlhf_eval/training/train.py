@@ -1,7 +1,6 @@
 """Training a policy against a reward model, in one of the processes that do it together."""
 
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +19,7 @@ from rlhf_eval.training.arguments import common_arguments, on_cpu, peft_config, 
 from rlhf_eval.training.checkpoints import (
     COMPLETE,
     PEAK,
+    keep_as_peak,
     last_complete,
     publish,
     remove_incomplete,
@@ -82,6 +82,8 @@ def train(
         checkpoint = _continue(config, folder, checkpoint, metrics, advance, stop)
     if state.is_main_process:
         assert checkpoint is not None
+        if algorithm.publish == "peak" and peak_step(metrics) == algorithm.steps:
+            keep_as_peak(checkpoint, algorithm.steps)  # a kill may have come before it was kept
         chosen = _peak(checkpoints, metrics) if algorithm.publish == "peak" else checkpoint
         publish(chosen, folder / "policy", config.policy)
     wait_for_everyone()
@@ -158,8 +160,10 @@ def _continue(
             )
         )
     )
-    with suppress(Finished):
+    try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except Finished:  # what reports curves is closed at the end
+        trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)
     reached = last_complete(folder / "checkpoints")
     assert reached is not None
     if update_of(reached) < algorithm.steps * algorithm.updates_per_step:

@@ -141,8 +141,8 @@ def sharing(kind: Any) -> Any:
 
 
 def teaches(rewards_N: Any, counted_N: Any, group: int) -> bool:
-    """Whether rewards give a policy anything to learn: a completion that counts in the loss has another
-    reward than its group's mean.
+    """Whether rewards give a policy anything to learn: a completion that counts in the loss differs in reward
+    from its group's mean.
 
     Args:
         rewards_N: shape (completions,), those of a group side by side, NaN where invalid.

@@ -170,6 +170,10 @@ def test_the_fingerprint_holds_what_changes_results_and_nothing_else() -> None:
         ([*LAB, "algorithm.lora={rnk: 4}"], r"algorithm\.lora\.rnk: [\s\S]*mean 'rank'"),
         ([*LAB, "algorithm=ppo_lab", "algorithm.critic=classifier"], r"critic=classifier does not fit"),
         (
+            [*LAB, "algorithm.rollout.engine=vllm_colocate", "algorithm.top_p=0.9"],
+            r"algorithm\.top_p=0\.9: vLLM reports[\s\S]*importance_correction=none",
+        ),
+        (
             [
                 *LAB,
                 "accelerate=ddp",
