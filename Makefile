@@ -1,5 +1,6 @@
 # make demo    the whole way once on the embedded lab; then open runs/lab/report.html
-# make test    the test suite            make lint    ruff and pyright
+# make test    what takes seconds        make test-slow   what takes minutes: clusters, several processes, vLLM
+# make lint    ruff and pyright
 # make bench   the figures of the README make clean   remove what setup and tests made
 # make docs    the documentation as a site, in site/, its links checked
 # make lock    write constraints.txt from what is installed (after the tests have passed with it)
@@ -7,7 +8,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := demo
-.PHONY: setup setup-dev setup-vllm demo test lint docs lock bench clean
+.PHONY: setup setup-dev setup-vllm demo test test-slow lint docs lock bench clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -43,7 +44,10 @@ demo: .venv/installed
 	$(BIN)/rlhf-eval demo
 
 test: .venv/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --no-loadscope-reorder -m "not slow"
+
+test-slow: .venv/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --no-loadscope-reorder -m slow
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -28,16 +28,18 @@ VLLM = ROOT / ".venv-vllm" / "bin" / "python"
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
 
-FIRST = (
+SLOW = (
     "tests/slurm/",
     "tests/training/test_processes.py",
     "tests/training/test_eight_gpus.py",
     "tests/training/test_vllm_rollouts.py",
+    "tests/training/test_vllm_server_rollouts.py",
     "tests/docs/test_pages.py",
+    "tests/training/test_resume.py",
     "tests/audit/test_audit.py",
     "tests/security/",
 )
-"""What takes minutes: begun last, it would keep a single process busy while the others rest."""
+"""What takes minutes: `make test-slow`. Begun last, it would keep a single process busy while others rest."""
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
@@ -54,7 +56,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files first; tests of what is not on this machine are skipped, saying how to get it."""
-    items.sort(key=lambda item: next((n for n, name in enumerate(FIRST) if item.nodeid.startswith(name)), 9))
+    order = {name: number for number, name in enumerate(SLOW)}
+    items.sort(key=lambda item: next((order[n] for n in SLOW if item.nodeid.startswith(n)), len(SLOW)))
+    for item in items:
+        if item.nodeid.startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
     absent = {}
     if not GOLDEN.is_dir():
         absent["golden"] = f"no published data at {GOLDEN}; $RLHF_EVAL_GOLDEN names their folder"

@@ -89,8 +89,8 @@ class EndpointConfig:
     timeout_seconds: Annotated[float, Gt(0)] = unfingerprinted(60.0)
     """Limit of one request."""
     deadline_seconds: Annotated[float, Gt(0)] = unfingerprinted(600.0)
-    """How long a batch may take with all retries; what is not scored by then is invalid. With several training
-    processes, deadlines longer than they wait for each other are rejected."""
+    """How long a batch may take with all retries; what is not scored by then is invalid. With several
+    training processes, deadlines longer than they wait for each other are rejected."""
     concurrency: Positive = unfingerprinted(16)
     """Requests under way at once."""
     max_output_tokens: Positive | None = None

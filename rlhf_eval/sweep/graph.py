@@ -142,7 +142,7 @@ def resources(config: RunConfig, kind: JobKind, cluster: ClusterConfig) -> Resou
 
 
 def needs_rollout_server(config: RunConfig) -> bool:
-    """Whether a training wants a `trl vllm-serve` started beside it."""
+    """Whether a training wants vLLM's server started beside it."""
     algorithm = config.algorithm
     return (
         config.reward_model.kind != UNTRAINED

@@ -40,8 +40,10 @@ def clip_apart_in_deepspeed(optimizer: Any, owners: Sequence[str]) -> None:
     """
     from deepspeed.runtime.utils import combine_grad_norm_groups
 
+    clipped = list(owners)
     if hasattr(optimizer, "sub_group_to_group_id"):  # ZeRO-3 cuts a group into sub-groups
-        owners = [owners[optimizer.sub_group_to_group_id[n]] for n in range(len(optimizer.fp16_groups))]
+        groups = range(len(optimizer.fp16_groups))
+        clipped = [owners[int(optimizer.sub_group_to_group_id[group])] for group in groups]
     norms: list[Any] = []
     for name in ("get_grad_norm_direct", "complete_grad_norm_calculation_for_cpu_offload"):
         setattr(optimizer, name, _keeping(getattr(optimizer, name), norms))
@@ -49,9 +51,9 @@ def clip_apart_in_deepspeed(optimizer: Any, owners: Sequence[str]) -> None:
 
     def clipping(gradients: Any, _: Any) -> None:
         if not pending:  # the first group of a step
-            pending.extend(owners)
+            pending.extend(clipped)
             for owner in dict.fromkeys(owners):
-                own = [norm for norm, its in zip(norms, owners, strict=True) if its == owner]
+                own = [norm for norm, its in zip(norms, clipped, strict=True) if its == owner]
                 optimizer.owner_norms[owner] = combine_grad_norm_groups(own)
         clip(gradients, optimizer.owner_norms[pending.pop(0)])
 

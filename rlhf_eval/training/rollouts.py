@@ -1,10 +1,12 @@
 """vLLM as the sampler of rollouts: TRL's, with the run's seed, whole weights, and patience that ends."""
 
 import os
+import socket
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -14,11 +16,13 @@ from packaging.version import Version
 
 from rlhf_eval.config.algorithm_schema import COLLECTIVE_SECONDS, TrainedConfig
 from rlhf_eval.config.schema import RunConfig
-from rlhf_eval.errors import ConfigError
+from rlhf_eval.errors import ConfigError, RlhfEvalError, StageError
 from rlhf_eval.training.critic import PART
 
 SERVER_SECONDS = COLLECTIVE_SECONDS / 2
 """How long vLLM's server may take to load the policy, and to answer; the other processes wait meanwhile."""
+HEALTH_SECONDS = 30
+"""How long vLLM's server may take to say that it is well."""
 CONCURRENT_PROMPTS = 64
 """Prompts under way at vLLM's server."""
 OLDEST, NEWEST = "0.22.0", "0.31.0"
@@ -59,17 +63,26 @@ def _vllm_version() -> str:
 
 @contextmanager
 def engine_of(config: RunConfig, cpu: bool) -> Iterator[None]:
-    """Inside the block TRL builds its colocated vLLM as the run needs it.
+    """Inside the block TRL builds its vLLM, or what asks vLLM's server, as the run needs it.
 
     TRL names neither the policy's revision nor its number format. Weights are not read: the trainer hands
     them over before the first rollout. vLLM reseeds torch when it is built; that is undone.
     """
-    if config.algorithm.kind == "best_of_n" or config.algorithm.rollout.engine != "vllm_colocate":
+    if config.algorithm.kind == "best_of_n" or config.algorithm.rollout.engine == "transformers":
         yield
         return
     from accelerate.utils import set_seed
     from trl.generation import vllm_generation
 
+    module: Any = vllm_generation
+    if config.algorithm.rollout.engine == "vllm_server":
+        client = module.VLLMClient
+        module.VLLMClient = _client_class()
+        try:
+            yield
+        finally:
+            module.VLLMClient = client
+        return
     own = {
         "revision": config.policy.revision,
         "tokenizer_revision": config.policy.revision,
@@ -79,7 +92,6 @@ def engine_of(config: RunConfig, cpu: bool) -> Iterator[None]:
     }
     # The engine runs in this process, where TRL reaches its weights.
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-    module: Any = vllm_generation
     theirs = module.LLM
     module.LLM = lambda **named: theirs(**(named | own))
     try:
@@ -87,6 +99,78 @@ def engine_of(config: RunConfig, cpu: bool) -> Iterator[None]:
     finally:
         module.LLM = theirs
         set_seed(config.seed, device_specific=True)
+
+
+@cache
+def _client_class() -> Any:
+    import requests
+    from trl.generation.vllm_client import VLLMClient
+
+    class Client(VLLMClient):
+        """What asks vLLM's server for TRL. A server that cannot be reached, refuses, or answers no more is a
+        StageError before the other processes lose patience."""
+
+        def __init__(self, **named: Any) -> None:
+            with socket.create_server(("", 0)) as free:  # TRL's is the same for all trainings of a machine
+                super().__init__(**named | {"group_port": free.getsockname()[1]})
+
+        def check_server(self, total_timeout: float = 0.0, retry_interval: float = 2.0) -> None:
+            """TRL calls this before anything else; its own waits for ever where a server does not answer."""
+            session: Any = self.session
+            session.request = partial(session.request, timeout=SERVER_SECONDS)
+            adapter = session.get_adapter(self.base_url)
+            # What was received may be under way: weights are not asked for twice.
+            adapter.max_retries = adapter.max_retries.new(read=False, raise_on_status=False)
+            end = time.monotonic() + total_timeout
+            while not self.is_well():
+                if time.monotonic() > end:
+                    raise self.failed(f"is not there after {total_timeout:.0f} s")
+                time.sleep(retry_interval)
+
+        def is_well(self) -> bool:
+            try:
+                return requests.get(f"{self.base_url}/health", timeout=HEALTH_SECONDS).ok
+            except requests.RequestException:
+                return False
+
+        def failed(self, how: str) -> StageError:
+            return StageError(
+                f"vLLM's server of rollouts at {self.base_url} {how}.",
+                "Its own output tells more. Start it again (`python -m rlhf_eval.training.rollout_server "
+                "<run directory> <port>`), then give the same command: it continues from the last complete "
+                "checkpoint.",
+            )
+
+        def _get(self, url: str, **named: Any) -> Any:
+            with self.asking():
+                return super()._get(url, **named)
+
+        def _post(self, url: str, **named: Any) -> Any:
+            with self.asking():
+                return super()._post(url, **named)
+
+        def init_communicator(self, device: Any = 0) -> None:
+            with self.asking():
+                super().init_communicator(device)
+
+        def update_named_params(self, metadata: Any, named_params: Any) -> None:
+            try:
+                super().update_named_params(metadata, named_params)
+            except RuntimeError as error:  # weights do not go by HTTP
+                if self.is_well():
+                    raise
+                raise self.failed(f"took no weights: {error}") from error
+
+        @contextmanager
+        def asking(self) -> Iterator[None]:
+            try:
+                yield
+            except RlhfEvalError:
+                raise
+            except Exception as error:  # TRL raises no narrower one
+                raise self.failed(f"failed: {error}") from error
+
+    return Client
 
 
 def rollout_dtype(config: RunConfig) -> str:
@@ -102,7 +186,6 @@ def prepare(trainer: Any, seed: int) -> None:
         vllm.llm.generate = partial(_seeded, vllm.llm.generate, trainer, seed)
     elif trainer.accelerator.is_main_process:
         client = vllm.vllm_client
-        client.session.request = partial(client.session.request, timeout=SERVER_SECONDS)
         client.generate = partial(_seeded_by_prompt, client.generate, trainer, seed)
 
 

@@ -1,12 +1,12 @@
-"""vLLM's server of a training's rollouts, started with the run's policy."""
+"""vLLM's server of a training's rollouts, started with the run's policy; it serves in
+test_vllm_server_rollouts.py."""
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-
-import pytest
 
 from rlhf_eval.config.compose import compose, freeze
 from rlhf_eval.files import write_text
@@ -17,8 +17,8 @@ LAB = ("experiment=lab", "reward_model=random", "algorithm.rollout.engine=vllm_s
 
 
 def options(words: Sequence[str]) -> dict[str, str]:
-    assert list(words[:2]) == ["trl", "vllm-serve"]
-    return dict(zip(words[2::2], words[3::2], strict=True))
+    assert list(words[:4]) == [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve"]
+    return {"model": words[4]} | dict(zip(words[5::2], words[6::2], strict=True))
 
 
 def test_it_serves_the_run_s_policy_with_room_for_prompt_and_completion() -> None:
@@ -33,11 +33,15 @@ def test_it_serves_the_run_s_policy_with_room_for_prompt_and_completion() -> Non
         ]
     )
     assert options(command(config, 20007)) == {
-        "--model": "org/policy",
+        "model": "org/policy",
         "--revision": "abc",
+        "--tokenizer-revision": "abc",
         "--dtype": "float32",
-        "--tensor_parallel_size": "2",
-        "--max_model_len": "130",
+        "--load-format": "safetensors",
+        "--tensor-parallel-size": "2",
+        "--max-model-len": "130",
+        "--weight-transfer-config": '{"backend": "nccl"}',
+        "--logprobs-mode": "processed_logprobs",
         "--host": "0.0.0.0",
         "--port": "20007",
     }
@@ -47,29 +51,22 @@ def test_without_a_revision_the_hub_s_latest() -> None:
     assert "--revision" not in command(compose([*LAB, "policy.model=org/policy"]), 1)
 
 
-def test_trl_knows_these_options() -> None:
-    vllm_serve = pytest.importorskip("trl.scripts.vllm_serve")
-    known = set(vllm_serve.ScriptArguments.__dataclass_fields__)
-    config = compose([*LAB, "policy.model=org/policy", "policy.revision=abc"])
-    assert {name.removeprefix("--") for name in options(command(config, 1))} <= known
-
-
-def test_the_process_becomes_the_environment_s_own_trl(tmp_path: Path) -> None:
-    """With the place of a lab policy on this machine."""
+def test_the_process_becomes_the_environment_s_own_vllm(tmp_path: Path) -> None:
+    """With the place of a lab policy on this machine, open to new weights, and with options by hand."""
     config = compose([*LAB, f"lab.cache={tmp_path / 'lab'}"])
     write_text(tmp_path / "run" / "config.yaml", freeze(config))
-    environment, elsewhere = tmp_path / "bin", tmp_path / "elsewhere"
-    for folder, name in ((environment, "own"), (elsewhere, "other")):
-        folder.mkdir()
-        (folder / "trl").write_text(f'#!/bin/sh\necho {name} $$ "$@"\n')
-        (folder / "trl").chmod(0o755)
-    python = environment / "python"
-    python.symlink_to(sys.executable)
-    module = ["-m", "rlhf_eval.training.rollout_server", str(tmp_path / "run"), "20007"]
-    paths = {"PATH": f"{elsewhere}:/usr/bin:/bin", "PYTHONPATH": os.pathsep.join(sys.path)}
-    process = subprocess.Popen([python, *module], env=os.environ | paths, stdout=subprocess.PIPE, text=True)
+    told = "import json, os, sys\nmode = os.environ['VLLM_SERVER_DEV_MODE']\n"
+    told += "print(json.dumps([os.getpid(), mode, sys.argv[1:]]))\n"
+    write_text(tmp_path / "packages" / "vllm" / "entrypoints" / "cli" / "main.py", told)
+    more = ["--gpu-memory-utilization", "0.8"]
+    module = ["-m", "rlhf_eval.training.rollout_server", str(tmp_path / "run"), "20007", *more]
+    paths = {"PYTHONPATH": os.pathsep.join([str(tmp_path / "packages"), *sys.path])}
+    process = subprocess.Popen(
+        [sys.executable, *module], env=os.environ | paths, stdout=subprocess.PIPE, text=True
+    )
     out, _ = process.communicate(timeout=60)
-    name, process_id, *words = out.split()
-    assert (name, int(process_id)) == ("own", process.pid)
+    process_id, mode, words = json.loads(out)
+    assert (process_id, mode) == (process.pid, "1")
     assert config.lab
-    assert options(["trl", *words])["--model"] == str(world_path(config.lab) / "policy")
+    assert words[:2] == ["serve", str(world_path(config.lab) / "policy")]
+    assert words[-4:] == ["--port", "20007", *more]

@@ -3,17 +3,22 @@
 vLLM itself samples in test_vllm_rollouts.py.
 """
 
+import json
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import copy
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from rlhf_eval.config.schema import RunConfig
-from rlhf_eval.errors import ConfigError
+from rlhf_eval.errors import ConfigError, StageError
 from rlhf_eval.training import rollouts
 from rlhf_eval.training.critic import attach_critic
 from rlhf_eval.training.launch import launch
@@ -63,17 +68,15 @@ def test_processes_that_share_an_engine_give_it_the_same_seeds() -> None:
     assert not set(seeds(0, 0, 0, 8, sharing=2)) & set(seeds(0, 0, 2, 8, sharing=2))
 
 
-def test_a_server_is_asked_prompt_by_prompt_with_a_seed_and_a_deadline() -> None:
+def test_a_server_is_asked_prompt_by_prompt_with_a_seed() -> None:
     asked: dict[int, int] = {}
-    deadlines: list[float] = []
 
     def generate(prompts: list[list[int]], n: int, generation_kwargs: dict[str, Any]) -> dict[str, Any]:
         [prompt] = prompts
         asked[prompt[0]] = generation_kwargs["seed"]
         return {"prompt_ids": prompts, "completion_ids": [[prompt[0], k] for k in range(n)], "logprobs": None}
 
-    session = SimpleNamespace(request=lambda *words, timeout: deadlines.append(timeout))
-    client = SimpleNamespace(generate=generate, session=session)
+    client = SimpleNamespace(generate=generate)
     vllm = SimpleNamespace(mode="server", vllm_client=client, _dist=SimpleNamespace(gather_params=None))
     accelerator = SimpleNamespace(is_main_process=True)
     state = SimpleNamespace(global_step=2)
@@ -82,8 +85,109 @@ def test_a_server_is_asked_prompt_by_prompt_with_a_seed_and_a_deadline() -> None
     output = client.generate(prompts=[[7], [8]], n=2, generation_kwargs={})
     assert output["completion_ids"] == [[7, 0], [7, 1], [8, 0], [8, 1]]
     assert asked == {7: rollouts.request_seed(5, 2, 0), 8: rollouts.request_seed(5, 2, 1)}
-    client.session.request("GET")
-    assert deadlines == [rollouts.SERVER_SECONDS]
+
+
+class Server(BaseHTTPRequestHandler):
+    """As vLLM's to a client that begins; then `how` it fails."""
+
+    how = ""
+
+    def do_GET(self) -> None:
+        if self.path == "/health" and self.how == "starting for ever":
+            self.answer(503, {})
+        elif self.path == "/health" and self.how == "deaf":
+            time.sleep(3)
+        elif self.path == "/health":
+            self.answer(200, {})
+        elif self.path == "/v1/models":
+            self.answer(200, {"data": [{"id": "policy"}]})
+        else:
+            self.answer(404, {"detail": "Not Found"})
+
+    def do_POST(self) -> None:
+        if self.how == "hangs":
+            time.sleep(3)
+        elif self.how == "dies":
+            self.connection.close()
+        else:
+            self.answer(400, {"error": "The prompt is too long."})
+
+    def answer(self, status: int, body: dict[str, Any]) -> None:
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(json.dumps(body).encode())
+
+    def log_message(self, *_: Any) -> None:
+        """Nobody reads it."""
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Any]]:
+    """A function: how the server fails → what asks it for TRL, once it is connected."""
+    vllm_client = pytest.importorskip("trl.generation.vllm_client")
+    monkeypatch.setattr(vllm_client, "is_vllm_available", lambda: True)
+    monkeypatch.setattr(rollouts, "SERVER_SECONDS", 0.5)
+    monkeypatch.setattr(rollouts, "HEALTH_SECONDS", 0.5)
+    servers = []
+
+    def connected(how: str) -> Any:
+        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), type("Own", (Server,), {"how": how})))
+        Thread(target=servers[-1].serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{servers[-1].server_port}"
+        return rollouts._client_class()(base_url=url, connection_timeout=0.1)
+
+    yield connected
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize("how", ["starting for ever", "deaf"])
+def test_a_server_that_is_not_there_in_time(client: Callable[[str], Any], how: str) -> None:
+    with pytest.raises(StageError, match=r"at http://127\.0\.0\.1:\d+ is not there after 0 s"):
+        client(how)
+
+
+def test_a_server_that_cannot_take_weights(client: Callable[[str], Any]) -> None:
+    with pytest.raises(StageError, match=r"VLLM_SERVER_DEV_MODE=1[\s\S]*training\.rollout_server <run"):
+        client("started by hand").init_communicator("cuda")
+
+
+@pytest.mark.parametrize(
+    ("how", "said"), [("refuses", "The prompt is too long"), ("hangs", "timed out"), ("dies", "failed: ")]
+)
+def test_a_server_that_does_not_do_what_it_is_asked(
+    client: Callable[[str], Any], how: str, said: str
+) -> None:
+    """It is not asked again: what it may have begun, such as taking weights, is not begun twice."""
+    asked = client(how)
+    begin = time.monotonic()
+    with pytest.raises(StageError, match=rf"{said}[\s\S]*the same command: it continues") as caught:
+        asked.generate([[1]])
+    assert time.monotonic() - begin < 3
+    assert f"vLLM's server of rollouts at {asked.base_url} failed" in caught.value.what
+
+
+def test_weights_that_are_cut_off_with_the_server(client: Callable[[str], Any]) -> None:
+    """They do not go by HTTP: whether the server has gone is asked. Other failures are left as they are."""
+
+    def weights() -> Iterator[Any]:
+        raise RuntimeError("out of memory")
+        yield
+
+    asked = client("refuses")
+    asked._updating_weights = True  # TRL's: it does not ask the server to begin
+    asked._post = lambda *words, **named: None
+    vllm_client: Any = sys.modules["trl.generation.vllm_client"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vllm_client, "_HAS_STATEFUL_TRAINER_ENGINE", True)
+        send = lambda iterator, **named: list(iterator)  # noqa: E731
+        patch.setattr(vllm_client, "packed_nccl_broadcast_producer", send, raising=False)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            asked.update_named_params([("w", "float32", [1])], weights())
+        patch.setattr(asked, "is_well", lambda: False)
+        with pytest.raises(StageError, match="took no weights: out of memory"):
+            asked.update_named_params([("w", "float32", [1])], weights())
 
 
 @contextmanager
