@@ -168,10 +168,15 @@ def recorder(of: Recording) -> Any:
                 # To the reporters that TRL was told of (`report_to`); this callback passes over it.
                 trainer = of.trainer
                 trainer.callback_handler.on_log(trainer.args, trainer.state, trainer.control, values)
-            wait_for_everyone()
 
         def _keep_peak(self, checkpoint: Path, step: int) -> None:
-            if main and step and algorithm.publish == "peak" and peak_step(metrics) == step:
+            # The last checkpoint stays where it is until it is published.
+            if (
+                main
+                and 0 < step < algorithm.steps
+                and algorithm.publish == "peak"
+                and peak_step(metrics) == step
+            ):
                 keep_as_peak(checkpoint, step)
             wait_for_everyone()
 

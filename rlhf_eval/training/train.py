@@ -19,7 +19,6 @@ from rlhf_eval.training.arguments import common_arguments, on_cpu, peft_config, 
 from rlhf_eval.training.checkpoints import (
     COMPLETE,
     PEAK,
-    keep_as_peak,
     last_complete,
     publish,
     remove_incomplete,
@@ -82,9 +81,8 @@ def train(
         checkpoint = _continue(config, folder, checkpoint, metrics, advance, stop)
     if state.is_main_process:
         assert checkpoint is not None
-        if algorithm.publish == "peak" and peak_step(metrics) == algorithm.steps:
-            keep_as_peak(checkpoint, algorithm.steps)  # a kill may have come before it was kept
-        chosen = _peak(checkpoints, metrics) if algorithm.publish == "peak" else checkpoint
+        last = algorithm.publish == "last" or peak_step(metrics) == algorithm.steps
+        chosen = checkpoint if last else _peak(checkpoints, metrics)
         publish(chosen, folder / "policy", config.policy)
     wait_for_everyone()
 
