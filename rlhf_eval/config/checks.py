@@ -53,7 +53,7 @@ def check(config: RunConfig) -> RunConfig:
 def check_training(config: RunConfig) -> RunConfig:
     """The configuration itself if its reward models suit the processes that train; else ConfigError.
 
-    `check` does not ask for this: results of earlier runs are read, whatever they were trained with.
+    `check` does not ask for this, so that the results of earlier runs can still be read.
     """
     if isinstance(config.algorithm, TrainedConfig) and config.reward_model.kind != "untrained":
         _check_device_maps(config)

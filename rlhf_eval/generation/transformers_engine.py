@@ -48,12 +48,20 @@ def _load_model(config: PolicyConfig, parts: Parts) -> Any:
 
 
 def sample(
-    model: Any, tokenizer: Any, prompts: Sequence[Prompt], config: GenerationConfig, seed: int
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Prompt],
+    config: GenerationConfig,
+    seed: int,
+    rendered: Sequence[Sequence[int]] | None = None,
 ) -> tuple[list[Completion], list[tuple[list[int], list[int]]]]:
     """One completion per prompt, in one batch, without touching the global random state.
 
     Temperature and top_p alone shape the distribution: what else a model's generation config asks for
     (top_k, a repetition penalty) is off, as it is in training and in the other engines.
+
+    Args:
+        rendered: token ids of the prompts; None renders them with the tokenizer's own chat template.
 
     Returns:
         The completions, and for each the token ids of prompt and completion (end token included).
@@ -62,7 +70,7 @@ def sample(
 
     was_training = model.training
     model.eval()
-    ids = [prompt_ids(tokenizer, prompt) for prompt in prompts]
+    ids = [prompt_ids(tokenizer, p) for p in prompts] if rendered is None else [list(r) for r in rendered]
     batch = tokenizer.pad({"input_ids": ids}, return_tensors="pt", padding_side="left").to(model.device)
     stops = stop_tokens(model.generation_config, tokenizer)
     sampling: dict[str, Any] = {"do_sample": False}

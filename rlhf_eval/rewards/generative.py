@@ -8,7 +8,7 @@ import numpy as np
 from rlhf_eval.config.reward_schema import RewardModelConfig
 from rlhf_eval.config.schema import GenerationConfig
 from rlhf_eval.errors import DataError
-from rlhf_eval.records import Conversation, Prompt, as_json, as_messages
+from rlhf_eval.records import Conversation, Prompt, as_json
 from rlhf_eval.rewards.batching import batches_by_tokens
 from rlhf_eval.rewards.endpoint import endpoint_of, post_all
 from rlhf_eval.rewards.local import Tokens, last_positions, load_model, load_tokenizer, padded
@@ -93,9 +93,11 @@ class LocalEngine:
         prompts = [Prompt(str(n), question) for n, question in enumerate(questions)]
         texts: dict[str, str] = {}
         asked = [prompt for prompt, fit in zip(prompts, fits, strict=True) if fit]
+        tokenizer = self.render.tokenizer
         for start in range(0, len(asked), TEXT_BATCH):
             batch = asked[start : start + TEXT_BATCH]
-            completions, _ = sample(self.model, RenderedTokenizer(self.render), batch, sampling, start)
+            rendered = self.render.opened([prompt.messages for prompt in batch])
+            completions, _ = sample(self.model, tokenizer, batch, sampling, start, rendered)
             texts |= {completion.prompt_id: completion.text for completion in completions}
         return np.array([read_label(texts.get(p.id, ""), self.verdict) for p in prompts]).reshape(
             -1, len(self.verdict.labels)
@@ -118,20 +120,6 @@ class LocalEngine:
                 "Choose other reward_model.verdict.labels or another opening, or set read=text.",
             )
         return firsts
-
-
-class RenderedTokenizer:
-    """A tokenizer for `sample` that renders prompts by the policies of `render`."""
-
-    def __init__(self, render: Renderer) -> None:
-        self.render = render
-
-    def apply_chat_template(self, messages: Sequence[Any], **options: Any) -> list[int]:
-        """Token ids with the assistant's turn opened, the only use that `sample` makes of it."""
-        return list(self.render.opened([as_messages(messages)])[0])
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.render.tokenizer, name)
 
 
 class ApiEngine:

@@ -79,8 +79,8 @@ def peft_config(lora: LoraConfig | None, revision: str | None, task: str = "CAUS
     """What PEFT makes adapters by; None where all weights are trained.
 
     Args:
-        revision: of the model that they are for. It stands in adapter_config.json: whoever loads the adapters
-            would otherwise put them on the hub's latest.
+        revision: of the model that they are for. It is stored in adapter_config.json: otherwise loaders put
+            the adapters on the hub's latest.
     """
     if lora is None:
         return None

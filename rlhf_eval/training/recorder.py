@@ -141,9 +141,8 @@ def recorder(of: Recording) -> Any:
             row["no_gradient"] = logs["no_gradient"] == 1.0 or row.get("grad_norm") == 0.0
             if main:
                 append_jsonl(metrics, row | self.seconds)
-                of.advance(
-                    step, algorithm.steps, "" if row.get("reward") is None else f"reward {row['reward']:.2f}"
-                )
+                reward = row.get("reward")
+                of.advance(step, algorithm.steps, "" if reward is None else f"reward {reward:.2f}")
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             step = state.global_step // updates
@@ -170,13 +169,9 @@ def recorder(of: Recording) -> Any:
                 trainer.callback_handler.on_log(trainer.args, trainer.state, trainer.control, values)
 
         def _keep_peak(self, checkpoint: Path, step: int) -> None:
-            # The last checkpoint stays where it is until it is published.
-            if (
-                main
-                and 0 < step < algorithm.steps
-                and algorithm.publish == "peak"
-                and peak_step(metrics) == step
-            ):
+            # The last checkpoint needs no copy: it stays where it is until it is published.
+            may_go = algorithm.publish == "peak" and 0 < step < algorithm.steps
+            if main and may_go and peak_step(metrics) == step:
                 keep_as_peak(checkpoint, step)
             wait_for_everyone()
 

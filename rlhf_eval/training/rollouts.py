@@ -151,6 +151,10 @@ def _client_class() -> Any:
 
         def init_communicator(self, device: Any = 0) -> None:
             with self.asking():
+                mode = self.get_server_info()["model_config"]["logprobs_mode"]
+            if mode != "processed_logprobs":  # of another temperature than the trainer's: a wrong correction
+                raise self.failed(f"reports {mode} instead of processed_logprobs")
+            with self.asking():
                 super().init_communicator(device)
 
         def update_named_params(self, metadata: Any, named_params: Any) -> None:
@@ -247,13 +251,13 @@ def whole_weights(model: Any, gathered: Callable[[list[Any]], Any]) -> Iterator[
             continue
         layer: Any = module
         adapted = place if isinstance(module, LoraLayer) else None
-        adapters = list(layer.parameters()) if adapted else []
-        own = layer.base_layer if adapted else layer
-        for name, value in own.named_parameters(recurse=False):
-            if id(value) in given:  # tied weights are given once
-                continue
-            given.add(id(value))
-            with gathered([value, *adapters]) if adapted else gathered([value]):
+        own = (layer.base_layer if adapted else layer).named_parameters(recurse=False)
+        values = {name: value for name, value in own if id(value) not in given}  # tied weights are given once
+        given |= {id(value) for value in values.values()}
+        if not values:
+            continue
+        with gathered(list(layer.parameters() if adapted else values.values())):
+            for name, value in values.items():
                 whole = value.data
                 if adapted and name == "weight":
                     with torch.no_grad():
